@@ -1,0 +1,95 @@
+#pragma once
+/// PyTorch style: leaves with `requires_grad`, `loss.backward()`, and `grad(outputs, inputs, options)`.
+
+#include "tttlib/autograd/transforms.hpp"
+
+namespace ttt {
+
+template <class T>
+Tensor<T>& Tensor<T>::requires_grad(bool on) {
+  static_assert(std::is_floating_point_v<T>, "only float and double tensors have gradients");
+  if (!on) set_node(nullptr);
+  else if (!dynamic_cast<LeafNode*>(node_.get())) {
+    if (node_) fail<GradError>("requires_grad", concat("not a leaf: ", shape_, " was made by ", node_->op), "detach it first");
+    auto leaf = std::make_shared<LeafNode>();
+    leaf->output = detail::make_edge(*this, false);
+    set_node(std::move(leaf));
+  }
+  return *this;
+}
+
+template <class T>
+Tensor<T> Tensor<T>::grad() const {
+  const auto* leaf = dynamic_cast<const LeafNode*>(node_.get());
+  return leaf && leaf->grad.defined() ? Tensor<T>(leaf->grad) : Tensor<T>();
+}
+
+template <class T>
+void Tensor<T>::zero_grad() {
+  if (auto* leaf = dynamic_cast<LeafNode*>(node_.get())) leaf->grad = {};
+}
+
+template <class T>
+void Tensor<T>::backward(const Tensor& cotangent, bool retain_graph) const {
+  if (detail::open_transforms() > 0)
+    fail<GradError>("backward", "called inside a function under grad or vjp", "use grad(f)(x) there");
+  if (!node_) fail<GradError>("backward", concat("nothing to differentiate: ", shape_, " has no history"), "mark inputs with requires_grad()");
+  detail::require_cotangent("backward", *this, cotangent);
+  NoGradGuard guard;
+  const std::vector<SweepRoot> roots{{node_, cotangent.defined() ? cotangent.detach() : ones_like(*this)}};
+  SweepOrder order(roots, 0);
+  std::vector<Node*> targets;
+  for (const auto& node : order.nodes())
+    if (dynamic_cast<LeafNode*>(node.get())) targets.push_back(node.get());
+  const std::vector<TensorBase> found = sweep(roots, order, targets, !retain_graph);
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    auto* leaf = static_cast<LeafNode*>(targets[i]);
+    if (!found[i].defined()) continue;
+    leaf->grad = leaf->grad.defined() ? detail::accumulate(leaf->grad, found[i], false) : found[i];
+  }
+}
+
+struct GradOptions {
+  bool retain_graph = false;  // keep saved values for another sweep; implied by create_graph
+  bool create_graph = false;  // record the sweep, so that results can be differentiated
+  bool allow_unused = false;  // an input that no output depends on gives an undefined tensor instead of an error
+};
+
+/// Gradients of Σ_i ⟨outputs_i, grad_outputs_i⟩ with respect to `inputs`, any tracked tensors; a missing
+/// grad_output means 1 and asks for a scalar. Throws GradError for an input that is not tracked or not reached.
+template <class T>
+Tensors<T> grad(const Tensors<T>& outputs, const Tensors<T>& inputs, const Tensors<T>& grad_outputs = {}, GradOptions options = {}) {
+  if (!grad_outputs.empty() && grad_outputs.size() != outputs.size())
+    fail<GradError>("grad", concat(outputs.size(), " outputs but ", grad_outputs.size(), " grad_outputs"));
+  std::vector<SweepRoot> roots;
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (!outputs[i].is_tracked()) fail<GradError>("grad", concat("output ", i, " ", outputs[i].shape(), " has no history"));
+    const Tensor<T> u = grad_outputs.empty() ? Tensor<T>() : grad_outputs[i];
+    detail::require_cotangent("grad", outputs[i], u);
+    roots.push_back({outputs[i].node(), u.defined() ? u : ones_like(outputs[i])});
+    if (!options.create_graph) roots.back().cotangent.set_node(nullptr);
+  }
+  std::vector<Node*> targets;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].is_tracked()) fail<GradError>("grad", concat("input ", i, " ", inputs[i].shape(), " is not tracked"), "mark it with requires_grad()");
+    targets.push_back(inputs[i].node().get());
+  }
+  GradModeGuard recording(options.create_graph);
+  SweepOrder order(roots, 0);
+  const std::vector<TensorBase> found = sweep(roots, order, targets, !options.retain_graph && !options.create_graph);
+  Tensors<T> results;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (!found[i].defined() && !options.allow_unused)
+      fail<GradError>("grad", concat("no output depends on input ", i, " ", inputs[i].shape()), "set allow_unused");
+    results.push_back(found[i].defined() ? Tensor<T>(found[i]) : Tensor<T>());
+  }
+  return results;
+}
+
+/// The same for one scalar output and one input.
+template <class T>
+Tensor<T> grad(const Tensor<T>& output, const Tensor<T>& input, GradOptions options = {}) {
+  return grad(Tensors<T>{output}, Tensors<T>{input}, Tensors<T>{}, options)[0];
+}
+
+}  // namespace ttt

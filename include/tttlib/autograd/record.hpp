@@ -1,0 +1,145 @@
+#pragma once
+/// How an op enters the graph: `record(name, output, inputs, one rule per input)`.
+/// A rule uses only public, recorded ops and captures numbers, shapes and index constants, never differentiable
+/// tensors; it may read the values that were declared with `saved(...)`.
+
+#include <initializer_list>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "tttlib/autograd/anomaly.hpp"
+#include "tttlib/autograd/node.hpp"
+
+namespace ttt {
+
+/// An input or output as handed to `record`: `keep` says that the rule needs its value.
+struct Operand {
+  TensorBase tensor;
+  bool keep = false;
+  Operand(const TensorBase& t, bool k = false) : tensor(t), keep(k) {}  // NOLINT: implicit on purpose
+};
+inline Operand saved(const TensorBase& tensor) { return {tensor, true}; }
+
+namespace detail {
+
+inline Edge make_edge(const Operand& operand, bool with_node) {
+  Edge edge;
+  const TensorBase& t = operand.tensor;
+  if (with_node) edge.node = t.node();
+  edge.shape = t.shape();
+  edge.dtype = t.dtype();
+  edge.device = t.device();
+  if (operand.keep) {
+    edge.saved = t;
+    edge.saved.set_node(nullptr);
+    edge.version = t.storage()->version();
+  }
+  return edge;
+}
+
+/// The saved value of an edge as a tensor, tracked by `node`.
+inline TensorBase restore(const Edge& edge, const std::shared_ptr<Node>& node, const char* op, const char* what) {
+  if (!edge.saved.defined())
+    fail<GradError>(op, concat("the rule asks for ", what, " ", edge.shape, ", which the op did not save"),
+                    "declare it with saved(...) in record");
+  if (edge.saved.storage()->version() != edge.version)
+    fail<GradError>(op, concat(what, " ", edge.shape, " was changed in place after it was used"),
+                    "call backward before assign, or copy the tensor first");
+  TensorBase value = edge.saved;
+  value.set_node(node);
+  return value;
+}
+
+}  // namespace detail
+
+/// What a rule sees: the output's cotangent and the values that were saved.
+template <class T>
+struct Call {
+  Tensor<T> g;
+  Node& node;
+
+  /// Value of input i, tracked.
+  Tensor<T> in(std::size_t i) const {
+    return Tensor<T>(detail::restore(node.inputs[i], node.inputs[i].node, node.op, "input"));
+  }
+  /// Value of the output, tracked by this very node, so that a rule that reads it can be differentiated again.
+  Tensor<T> y() const { return Tensor<T>(detail::restore(node.output, node.shared_from_this(), node.op, "output")); }
+  const Shape& shape(std::size_t i) const { return node.inputs[i].shape; }
+};
+
+namespace detail {
+
+/// Node with one rule per input.
+template <class T, class... Rules>
+struct RuleNode final : Node {
+  std::tuple<Rules...> rules;
+  RuleNode(const char* name, Rules... r) : Node(name), rules(std::move(r)...) {}
+
+  void pull(const TensorBase& g, const std::vector<bool>& needs, std::vector<TensorBase>& out) override {
+    const Call<T> call{Tensor<T>(g), *this};
+    pull_each(call, needs, out, std::index_sequence_for<Rules...>{});
+  }
+  template <std::size_t... I>
+  void pull_each(const Call<T>& call, const std::vector<bool>& needs, std::vector<TensorBase>& out,
+                 std::index_sequence<I...>) {
+    ((needs[I] ? void(out[I] = std::get<I>(rules)(call)) : void()), ...);
+  }
+};
+
+/// Node with one rule for all inputs: `rule(call, needs)` returns one cotangent per input.
+template <class T, class Rule>
+struct JointRuleNode final : Node {
+  Rule rule;
+  JointRuleNode(const char* name, Rule r) : Node(name), rule(std::move(r)) {}
+  void pull(const TensorBase& g, const std::vector<bool>& needs, std::vector<TensorBase>& out) override {
+    Tensors<T> cotangents = rule(Call<T>{Tensor<T>(g), *this}, needs);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      if (needs[i]) out[i] = cotangents[i];
+  }
+};
+
+template <class Inputs>
+bool any_tracked(const Inputs& inputs) {
+  for (const Operand& operand : inputs)
+    if (operand.tensor.is_tracked()) return true;
+  return false;
+}
+
+template <class Inputs>
+void connect(const std::shared_ptr<Node>& node, const Operand& output, const Inputs& inputs) {
+  node->output = make_edge(output, false);
+  node->inputs.reserve(inputs.size());
+  for (const Operand& operand : inputs) node->inputs.push_back(make_edge(operand, true));
+}
+
+}  // namespace detail
+
+/// Attaches a node to `output` iff grad mode is on and an input is tracked; `rules[i](call)` is input i's cotangent.
+template <class T, class... Rules>
+Tensor<T> record(const char* op, const Operand& output, std::initializer_list<Operand> inputs, Rules... rules) {
+  Tensor<T> y(output.tensor);
+  if (anomaly_mode()) require_finite(op, y);
+  if (!grad_mode() || !detail::any_tracked(inputs)) return y;
+  if (inputs.size() != sizeof...(Rules))
+    fail<GradError>(op, concat("an op with ", inputs.size(), " inputs needs as many rules, got ", sizeof...(Rules)));
+  auto node = std::make_shared<detail::RuleNode<T, Rules...>>(op, std::move(rules)...);
+  detail::connect(node, output, inputs);
+  y.set_node(std::move(node));
+  return y;
+}
+
+/// Like `record`, with one rule for all inputs: `rule(call, needs)` returns as many cotangents as there are inputs.
+template <class T, class Rule>
+Tensor<T> record_joint(const char* op, const Operand& output, const std::vector<Operand>& inputs, Rule rule) {
+  Tensor<T> y(output.tensor);
+  if (anomaly_mode()) require_finite(op, y);
+  if (!grad_mode() || !detail::any_tracked(inputs)) return y;
+  auto node = std::make_shared<detail::JointRuleNode<T, Rule>>(op, std::move(rule));
+  detail::connect(node, output, inputs);
+  y.set_node(std::move(node));
+  return y;
+}
+
+}  // namespace ttt

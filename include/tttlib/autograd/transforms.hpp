@@ -1,0 +1,150 @@
+#pragma once
+/// Derivatives as functions: vjp, grad, value_and_grad, hvp, jacobian. They nest to any depth.
+///
+/// Recording rule. A transform (1) makes fresh leaves that alias its arguments, with the argument's node as parent
+/// if it has one; (2) runs the function with grad mode on; (3) walks back. The walk is itself recorded iff grad mode
+/// was on at the call and it meets something tracked that this call did not make: then somebody outside can ask for
+/// the derivative of the derivative. Otherwise results are constants and the graph is freed on the way.
+
+#include <functional>
+#include <type_traits>
+#include <utility>
+
+#include "tttlib/autograd/sweep.hpp"
+
+namespace ttt {
+
+template <class T>
+using Function = std::function<Tensor<T>(const Tensors<T>&)>;
+
+namespace detail {
+
+/// Depth of transforms that run their function right now; `backward` refuses to work inside one.
+inline int& open_transforms() {
+  thread_local int depth = 0;
+  return depth;
+}
+
+/// A fresh leaf on the values of x; gradients still reach x's own history through it.
+template <class T>
+Tensor<T> alias_of(const Tensor<T>& x) {
+  auto node = std::make_shared<AliasNode>();
+  connect(node, x, std::initializer_list<Operand>{x});
+  Tensor<T> leaf = x;
+  leaf.set_node(std::move(node));
+  return leaf;
+}
+
+template <class T>
+void require_cotangent(const char* op, const Tensor<T>& y, const Tensor<T>& u) {
+  if (!u.defined() && y.numel() != 1)
+    fail<GradError>(op, concat("the function must return a scalar, it returned ", y.shape()),
+                    "vjp(f, xs, u) takes a cotangent of that shape");
+  if (u.defined() && u.shape() != y.shape())
+    fail<ShapeError>(op, concat("the cotangent's shape differs from the output's: cotangent ", u.shape(), ", output ", y.shape()));
+}
+
+/// Value of f and the cotangents of its arguments.
+template <class T, class F>
+std::pair<Tensor<T>, Tensors<T>> pull_back(const char* op, const F& f, const Tensors<T>& xs, Tensor<T> u) {
+  const bool outside = grad_mode();
+  const std::uint64_t start = node_counter().load(std::memory_order_relaxed);
+  Tensors<T> leaves;
+  for (const Tensor<T>& x : xs) leaves.push_back(alias_of(x));
+  Tensor<T> y;
+  {
+    GradModeGuard recording(true);
+    struct Depth {
+      Depth() { ++open_transforms(); }
+      ~Depth() { --open_transforms(); }
+    } depth;
+    y = f(leaves);
+  }
+  require_cotangent(op, y, u);
+  if (!u.defined()) u = ones_like(y);
+  std::vector<SweepRoot> roots;
+  if (y.is_tracked()) roots.push_back({y.node(), u});
+  std::vector<Node*> targets;
+  for (const Tensor<T>& leaf : leaves) targets.push_back(leaf.node().get());
+  SweepOrder order(roots, start);
+  const bool recorded = outside && (u.is_tracked() || order.meets_older());
+  GradModeGuard recording(recorded);
+  const std::vector<TensorBase> found = sweep(roots, order, targets, /*release=*/!recorded);
+  Tensors<T> cotangents;
+  for (std::size_t i = 0; i < xs.size(); ++i)
+    cotangents.push_back(found[i].defined() ? Tensor<T>(found[i]) : zeros_like(xs[i]));
+  if (!recorded) y = y.detach();
+  return {std::move(y), std::move(cotangents)};
+}
+
+template <class T, class F, std::size_t... I>
+auto unpack(const F& f, const Tensors<T>& xs, std::index_sequence<I...>) {
+  return f(xs[I]...);
+}
+
+/// Calls f the way the caller of a transform passed its arguments: as a list, or one by one.
+template <std::size_t N, class T, class F>
+auto spread(const F& f) {
+  return [&f](const Tensors<T>& xs) { return unpack<T>(f, xs, std::make_index_sequence<N>{}); };
+}
+
+}  // namespace detail
+
+/// Cotangents of f's arguments for the output cotangent u: uᵀ·∂f/∂x_i, one per argument. f takes a list of tensors.
+template <class T, class F>
+Tensors<T> vjp(const F& f, const Tensors<T>& xs, const Tensor<T>& u) {
+  return detail::pull_back("vjp", f, xs, u).second;
+}
+/// The same for a function of one tensor.
+template <class T, class F>
+Tensor<T> vjp(const F& f, const Tensor<T>& x, const Tensor<T>& u) {
+  return detail::pull_back("vjp", detail::spread<1, T>(f), Tensors<T>{x}, u).second[0];
+}
+
+/// Value and gradient of a scalar function, as `(value, gradient)`; arguments as for `grad`.
+template <class F>
+auto value_and_grad(F f) {
+  return [f]<class First, class... Rest>(const First& first, const Rest&... rest) {
+    if constexpr (requires { typename First::value_type::value_type; }) {  // a list of tensors
+      using T = typename First::value_type::value_type;
+      return detail::pull_back("grad", f, first, Tensor<T>());
+    } else {
+      using T = typename First::value_type;
+      auto [value, gradients] =
+          detail::pull_back("grad", detail::spread<1 + sizeof...(Rest), T>(f), Tensors<T>{first, rest...}, Tensor<T>());
+      if constexpr (sizeof...(Rest) == 0) return std::pair<Tensor<T>, Tensor<T>>(value, gradients[0]);
+      else return std::pair<Tensor<T>, Tensors<T>>(value, gradients);
+    }
+  };
+}
+
+/// The gradient function of a scalar function: `grad(f)(x)` is a tensor, `grad(f)(a, b)` and `grad(f)(list)` are
+/// lists with one gradient per argument. Throws GradError if f does not return one number.
+template <class F>
+auto grad(F f) {
+  return [f](const auto&... xs) { return value_and_grad(f)(xs...).second; };
+}
+
+/// Hessian-vector product ∂²f/∂x² · v of a scalar function of one tensor.
+template <class T, class F>
+Tensor<T> hvp(const F& f, const Tensor<T>& x, const Tensor<T>& v) {
+  return vjp([&](const Tensor<T>& at) { return grad(f)(at); }, x, v);  // the Hessian is symmetric
+}
+
+/// All derivatives of f: [output elements, input elements], one sweep per output element. For small cases.
+template <class T, class F>
+Tensor<T> jacobian(const F& f, const Tensor<T>& x) {
+  const Tensor<T> y = no_grad([&] { return f(x.detach()); });
+  Tensor<T> rows(Shape{y.numel(), x.numel()}, x.device());
+  for (std::int64_t i = 0; i < y.numel(); ++i) {
+    Tensor<T> u = zeros_like(y);
+    Tensor<T> one(u.storage(), i, Shape{1}, Strides{1});
+    backend::fill(mutable_view(one), T(1));
+    const Tensor<T> row = vjp(f, x.detach(), u);  // x.shape()
+    Tensor<T> target(rows.storage(), i * x.numel(), x.shape(), contiguous_strides(x.shape()));
+    backend::copy(view(row), mutable_view(target));
+  }
+  return rows;
+}
+
+}  // namespace ttt

@@ -1,0 +1,138 @@
+#pragma once
+/// The verbs a device must offer, once, on typed strided views. Ops call these; nothing above knows a device.
+/// CPU verbs are function templates (backend/cpu/), instantiated only where used. A CUDA build fills one table of
+/// function pointers per element type (backend/table.hpp); without it the table is empty and using it is a clear
+/// error. Outputs never overlap inputs, except in `map`, where an output may be one of the inputs; shapes were
+/// checked by the op.
+
+#include "tttlib/backend/table.hpp"
+#if !defined(__CUDACC__)
+#include "tttlib/backend/cpu/verbs.hpp"
+#endif
+
+namespace ttt::backend {
+
+#if !defined(__CUDACC__)
+/// Calls `cpu_backend::verb` or the CUDA table's entry of the same name, by the device of `where`.
+#define TTT_RUN(where, verb, ...) \
+  ((where).device.is_cpu() ? cpu_backend::verb(__VA_ARGS__) : cuda_verbs<std::remove_const_t<T>>().verb(__VA_ARGS__))
+
+/// y = value
+template <class T>
+void fill(View<T> y, std::type_identity_t<T> value) { TTT_RUN(y, fill, y, value); }
+/// y = x, between any two layouts of one shape
+template <class T>
+void copy(View<const T> x, View<T> y) { TTT_RUN(y, copy, x, y); }
+/// y = f(x)
+template <class F, class T>
+void map(F f, View<const T> x, View<T> y) {
+  if (y.device.is_cpu()) cpu_backend::map(f, x, y);
+  else cuda_verbs<T>().map_unary[formula::index_of<F>](f.p, f.q, x, y);
+}
+/// y = f(a, b)
+template <class F, class T>
+void map(F f, View<const T> a, View<const T> b, View<T> y) {
+  if (y.device.is_cpu()) cpu_backend::map(f, a, b, y);
+  else cuda_verbs<T>().map_binary[formula::index_of<F>](f.p, f.q, a, b, y);
+}
+/// y = condition ? a : b
+template <class T>
+void where(View<const T> condition, View<const T> a, View<const T> b, View<T> y) {
+  TTT_RUN(y, where, condition, a, b, y);
+}
+/// y = sum, max or min of x over the axes where y has length 1; both have the same number of axes
+template <class T>
+void reduce(Reduction kind, View<const T> x, View<T> y) { TTT_RUN(y, reduce, kind, x, y); }
+/// y = first position of the extremum along `axis`, where y has length 1
+template <class T>
+void arg_reduce(Reduction kind, View<const T> x, std::size_t axis, View<std::int64_t> y) {
+  TTT_RUN(y, arg_reduce, kind, x, axis, y);
+}
+template <class T>
+bool all_finite(View<const T> x) { return TTT_RUN(x, all_finite, x); }
+/// running sums along `axis`, from the end if `reverse`
+template <class T>
+void cumsum(View<const T> x, std::size_t axis, bool reverse, View<T> y) { TTT_RUN(y, cumsum, x, axis, reverse, y); }
+/// c [.., m, n] = a [.., m, k] · b [.., k, n], equal leading axes (strides may be 0)
+template <class T>
+void matmul(View<const T> a, View<const T> b, View<T> c) { TTT_RUN(c, matmul, a, b, c); }
+/// y [rows, out] = x [rows, in] · w [out, in]ᵀ + bias [out] (null: none)
+template <class T>
+void linear(View<const T> x, View<const T> w, const T* bias, View<T> y) { TTT_RUN(y, linear, x, w, bias, y); }
+/// y[.., i, ..] = x[.., index[.., i, ..], ..]; index has y's shape
+template <class T>
+void gather(View<const T> x, View<const std::int64_t> index, std::size_t axis, View<T> y) {
+  TTT_RUN(y, gather, x, index, axis, y);
+}
+/// y[.., index[.., i, ..], ..] += g[.., i, ..]; index has g's shape, y starts at 0
+template <class T>
+void scatter_add(View<const T> g, View<const std::int64_t> index, std::size_t axis, View<T> y) {
+  TTT_RUN(y, scatter_add, g, index, axis, y);
+}
+/// y [B, H', W', O] from x [B, H, W, I], w [O, I/groups, kh, kw]: cross-correlation
+template <class T>
+void conv(View<const T> x, View<const T> w, const ConvGeometry& geometry, View<T> y) {
+  TTT_RUN(y, conv, x, w, geometry, y);
+}
+template <class T>
+void conv_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geometry, View<T> x) {
+  TTT_RUN(x, conv_input_grad, g, w, geometry, x);
+}
+template <class T>
+void conv_weight_grad(View<const T> x, View<const T> g, const ConvGeometry& geometry, View<T> w) {
+  TTT_RUN(w, conv_weight_grad, x, g, geometry, w);
+}
+/// y [B, H', W', C] from x [B, H, W, C], w [B or 1, C, kh, kw]: one kernel per channel, and per image if w has B
+template <class T>
+void depthwise(View<const T> x, View<const T> w, const ConvGeometry& geometry, View<T> y) {
+  TTT_RUN(y, depthwise, x, w, geometry, y);
+}
+template <class T>
+void depthwise_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geometry, View<T> x) {
+  TTT_RUN(x, depthwise_input_grad, g, w, geometry, x);
+}
+template <class T>
+void depthwise_weight_grad(View<const T> x, View<const T> g, const ConvGeometry& geometry, View<T> w) {
+  TTT_RUN(w, depthwise_weight_grad, x, g, geometry, w);
+}
+/// softmax (or its logarithm) over the last axis
+template <class T>
+void softmax(View<const T> x, bool log, View<T> y) { TTT_RUN(y, softmax, x, log, y); }
+/// its cotangent from the output y and the cotangent g
+template <class T>
+void softmax_pull(View<const T> y, View<const T> g, bool log, View<T> dx) {
+  TTT_RUN(dx, softmax_pull, y, g, log, dx);
+}
+/// y = (x − mean)/√(var + eps) · w + b over the last axis; w, b [C] or null
+template <class T>
+void layer_norm(View<const T> x, const T* w, const T* b, double eps, View<T> y) {
+  TTT_RUN(y, layer_norm, x, w, b, eps, y);
+}
+/// its cotangents; dw, db [C] or null
+template <class T>
+void layer_norm_pull(View<const T> x, const T* w, View<const T> g, double eps, View<T> dx, T* dw, T* db) {
+  TTT_RUN(dx, layer_norm_pull, x, w, g, eps, dx, dw, db);
+}
+/// y_i = low + (high − low)·u_i with Philox numbers of (seed, stream)
+template <class T>
+void uniform(std::uint64_t seed, std::uint64_t stream, double low, double high, View<T> y) {
+  TTT_RUN(y, uniform, seed, stream, low, high, y);
+}
+template <class T>
+void normal(std::uint64_t seed, std::uint64_t stream, double mean, double std, View<T> y) {
+  TTT_RUN(y, normal, seed, stream, mean, std, y);
+}
+/// normal of deviation `std`, redrawn by inversion inside [−bound, bound]
+template <class T>
+void truncated_normal(std::uint64_t seed, std::uint64_t stream, double std, double bound, View<T> y) {
+  TTT_RUN(y, truncated_normal, seed, stream, std, bound, y);
+}
+/// one AdamW update of a parameter, in place
+template <class T>
+void adamw(View<T> parameter, View<const T> grad, View<T> mean, View<T> variance, const AdamWStep& numbers) {
+  TTT_RUN(parameter, adamw, parameter, grad, mean, variance, numbers);
+}
+#undef TTT_RUN
+#endif
+
+}  // namespace ttt::backend

@@ -1,0 +1,195 @@
+#pragma once
+/// Elementwise kernels: one pass over any layout. Neighbouring axes that all operands walk alike are merged first,
+/// so contiguous tensors become one long loop; broadcast operands have stride 0 and are never copied.
+/// Bytes: each operand once. Vector code comes from the compiler (contiguous loops over branch-free formulas).
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "tttlib/backend/cpu/verbs.hpp"
+#include "tttlib/core/parallel.hpp"
+
+namespace ttt::cpu_backend {
+inline namespace TTTLIB_KERNELS {
+
+/// Elements per chunk of work: large enough to pay for waking a thread.
+inline constexpr std::int64_t elementwise_grain = 16384;
+
+/// K operands walked together: merged shape, and the strides of each operand along it.
+template <std::size_t K>
+struct Walk {
+  Shape shape;
+  Strides strides[K];
+
+  Walk(const Shape& full, const Strides (&all)[K]) {
+    for (std::size_t axis = 0; axis < full.size(); ++axis) {
+      if (full[axis] == 1) continue;
+      bool merges = !shape.empty();
+      for (std::size_t k = 0; k < K; ++k) merges = merges && strides[k].back() == all[k][axis] * full[axis];
+      if (merges) {
+        shape[shape.size() - 1] *= full[axis];
+        for (std::size_t k = 0; k < K; ++k) strides[k][shape.size() - 1] = all[k][axis];
+      } else {
+        shape.push_back(full[axis]);
+        for (std::size_t k = 0; k < K; ++k) strides[k].push_back(all[k][axis]);
+      }
+    }
+    if (shape.empty()) {
+      shape.push_back(1);
+      for (std::size_t k = 0; k < K; ++k) strides[k].push_back(1);
+    }
+  }
+
+  std::int64_t inner() const { return shape.back(); }
+  std::int64_t outer() const {
+    std::int64_t n = 1;
+    for (std::size_t i = 0; i + 1 < shape.size(); ++i) n *= shape[i];
+    return n;
+  }
+  std::int64_t inner_stride(std::size_t k) const { return strides[k].back(); }
+
+  /// Calls `row(offset[K])` for outer rows [begin, end).
+  template <class Row>
+  void rows(std::int64_t begin, std::int64_t end, const Row& row) const {
+    const std::size_t outer_rank = shape.size() < 2 ? 0 : std::min(shape.size(), Dims::max_rank) - 1;
+    std::int64_t position[Dims::max_rank] = {};
+    std::int64_t offset[K] = {};
+    std::int64_t rest = begin;
+    for (std::size_t i = outer_rank; i-- > 0;) {
+      position[i] = rest % shape[i];
+      rest /= shape[i];
+      for (std::size_t k = 0; k < K; ++k) offset[k] += position[i] * strides[k][i];
+    }
+    for (std::int64_t r = begin; r < end; ++r) {
+      row(offset);
+      for (std::size_t i = outer_rank; i-- > 0;) {
+        for (std::size_t k = 0; k < K; ++k) offset[k] += strides[k][i];
+        if (++position[i] < shape[i]) break;
+        for (std::size_t k = 0; k < K; ++k) offset[k] -= shape[i] * strides[k][i];
+        position[i] = 0;
+      }
+    }
+  }
+
+  /// Calls `run(offset[K], count)` for pieces of rows, on several threads.
+  template <class Run>
+  void parallel(const Run& run) const {
+    const std::int64_t n = inner(), m = outer();
+    if (n == 0 || m == 0) return;
+    if (m == 1) {
+      parallel_for(n, elementwise_grain, [&](std::int64_t begin, std::int64_t end) {
+        std::int64_t offset[K];
+        for (std::size_t k = 0; k < K; ++k) offset[k] = begin * inner_stride(k);
+        run(offset, end - begin);
+      });
+    } else {
+      parallel_for(m, elementwise_grain / n + 1, [&](std::int64_t begin, std::int64_t end) {
+        rows(begin, end, [&](const std::int64_t* offset) { run(offset, n); });
+      });
+    }
+  }
+};
+
+template <class T>
+void fill(View<T> y, std::type_identity_t<T> value) {
+  const Walk<1> walk(y.shape, {y.strides});
+  const std::int64_t sy = walk.inner_stride(0);
+  walk.parallel([&](const std::int64_t* at, std::int64_t n) {
+    T* out = y.data + at[0];
+    for (std::int64_t i = 0; i < n; ++i) out[i * sy] = value;
+  });
+}
+
+template <class T>
+void copy(View<const T> x, View<T> y) {
+  const Walk<2> walk(y.shape, {y.strides, x.strides});
+  const std::int64_t sy = walk.inner_stride(0), sx = walk.inner_stride(1);
+  walk.parallel([&](const std::int64_t* at, std::int64_t n) {
+    T* out = y.data + at[0];
+    const T* in = x.data + at[1];
+    if (sy == 1 && sx == 1) std::memcpy(static_cast<void*>(out), in, static_cast<std::size_t>(n) * sizeof(T));
+    else
+      for (std::int64_t i = 0; i < n; ++i) out[i * sy] = in[i * sx];
+  });
+}
+
+template <class From, class To>
+void cast(View<const From> x, View<To> y) {
+  const Walk<2> walk(y.shape, {y.strides, x.strides});
+  const std::int64_t sy = walk.inner_stride(0), sx = walk.inner_stride(1);
+  walk.parallel([&](const std::int64_t* at, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) y.data[at[0] + i * sy] = convert<To>(x.data[at[1] + i * sx]);
+  });
+}
+
+template <class F, class T>
+void map(F f, View<const T> x, View<T> y) {
+  const Walk<2> walk(y.shape, {y.strides, x.strides});
+  const std::int64_t sy = walk.inner_stride(0), sx = walk.inner_stride(1);
+  walk.parallel([&](const std::int64_t* at, std::int64_t n) {
+    T* out = y.data + at[0];
+    const T* in = x.data + at[1];
+    if (sy == 1 && sx == 1)
+      TTT_INDEPENDENT
+      for (std::int64_t i = 0; i < n; ++i) out[i] = f(in[i]);
+    else
+      TTT_INDEPENDENT
+      for (std::int64_t i = 0; i < n; ++i) out[i * sy] = f(in[i * sx]);
+  });
+}
+
+template <class F, class T>
+void map(F f, View<const T> a, View<const T> b, View<T> y) {
+  const Walk<3> walk(y.shape, {y.strides, a.strides, b.strides});
+  const std::int64_t sy = walk.inner_stride(0), sa = walk.inner_stride(1), sb = walk.inner_stride(2);
+  walk.parallel([&](const std::int64_t* at, std::int64_t n) {
+    T* out = y.data + at[0];
+    const T* in_a = a.data + at[1];
+    const T* in_b = b.data + at[2];
+    if (sy == 1 && sa == 1 && sb == 1) {
+      TTT_INDEPENDENT
+      for (std::int64_t i = 0; i < n; ++i) out[i] = f(in_a[i], in_b[i]);
+    } else if (sy == 1 && sa == 1 && sb == 0) {
+      const T value = *in_b;
+      TTT_INDEPENDENT
+      for (std::int64_t i = 0; i < n; ++i) out[i] = f(in_a[i], value);
+    } else if (sy == 1 && sa == 0 && sb == 1) {
+      const T value = *in_a;
+      TTT_INDEPENDENT
+      for (std::int64_t i = 0; i < n; ++i) out[i] = f(value, in_b[i]);
+    } else {
+      TTT_INDEPENDENT
+      for (std::int64_t i = 0; i < n; ++i) out[i * sy] = f(in_a[i * sa], in_b[i * sb]);
+    }
+  });
+}
+
+template <class T>
+void where(View<const T> condition, View<const T> a, View<const T> b, View<T> y) {
+  const Walk<4> walk(y.shape, {y.strides, condition.strides, a.strides, b.strides});
+  walk.parallel([&](const std::int64_t* at, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      const bool first = condition.data[at[1] + i * walk.inner_stride(1)] != T(0);
+      y.data[at[0] + i * walk.inner_stride(0)] =
+          first ? a.data[at[2] + i * walk.inner_stride(2)] : b.data[at[3] + i * walk.inner_stride(3)];
+    }
+  });
+}
+
+template <class T>
+bool all_finite(View<const T> x) {
+  const Walk<1> walk(x.shape, {x.strides});
+  const std::int64_t sx = walk.inner_stride(0);
+  std::atomic<bool> finite{true};
+  walk.parallel([&](const std::int64_t* at, std::int64_t n) {
+    bool ok = true;
+    for (std::int64_t i = 0; i < n; ++i) ok = ok && std::isfinite(x.data[at[0] + i * sx]);
+    if (!ok) finite = false;
+  });
+  return finite;
+}
+
+}  // namespace TTTLIB_KERNELS
+}  // namespace ttt::cpu_backend

@@ -1,0 +1,219 @@
+#pragma once
+/// Reductions over any set of axes. Chunks are cut by size only and partial results are combined in order, so the
+/// same input gives the same bits at any thread count. Bytes: the input once.
+
+#include <limits>
+#include <vector>
+
+#include "tttlib/backend/cpu/elementwise-inl.hpp"
+
+namespace ttt::cpu_backend {
+inline namespace TTTLIB_KERNELS {
+
+struct Sum {
+  template <class T> static constexpr T identity() { return T(0); }
+  template <class T> static T combine(T a, T b) { return a + b; }
+};
+struct Max {
+  template <class T> static constexpr T identity() {
+    return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
+  }
+  template <class T> static T combine(T a, T b) { return a > b || a != a ? a : b; }
+};
+struct Min {
+  template <class T> static constexpr T identity() {
+    return std::numeric_limits<T>::has_infinity ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
+  }
+  template <class T> static T combine(T a, T b) { return a < b || a != a ? a : b; }
+};
+
+/// Reduces n numbers `stride` apart, in eight interleaved partial results so that the loop vectorises.
+template <class R, class T>
+T reduce_run(const T* x, std::int64_t n, std::int64_t stride) {
+  constexpr int lanes = 64 / sizeof(T) * 2;
+  if (stride != 1 || n < lanes) {
+    T total = R::template identity<T>();
+    for (std::int64_t i = 0; i < n; ++i) total = R::combine(total, x[i * stride]);
+    return total;
+  }
+  T partial[lanes];
+  for (T& p : partial) p = R::template identity<T>();
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    for (int j = 0; j < lanes; ++j) partial[j] = R::combine(partial[j], x[i + j]);
+  T total = R::template identity<T>();
+  for (; i < n; ++i) total = R::combine(total, x[i]);
+  for (int width = lanes / 2; width > 0; width /= 2)
+    for (int j = 0; j < width; ++j) partial[j] = R::combine(partial[j], partial[j + width]);
+  return R::combine(total, partial[0]);
+}
+
+/// y [rows] from x walked as [rows, reduced…]: one output at a time.
+template <class R, class T>
+void reduce_rows(const Walk<2>& kept, const Walk<1>& reduced, const T* x, T* y) {
+  const std::int64_t inner = reduced.inner(), outer = reduced.outer(), per_output = inner * outer;
+  const std::int64_t outputs = kept.inner() * kept.outer();
+  constexpr std::int64_t piece = 8192;
+  auto one = [&](const T* base, std::int64_t first, std::int64_t last) {  // outer rows [first, last) of one output
+    T total = R::template identity<T>();
+    reduced.rows(first, last, [&](const std::int64_t* at) {
+      for (std::int64_t i = 0; i < inner; i += piece)
+        total = R::combine(total, reduce_run<R>(base + at[0] + i * reduced.inner_stride(0),
+                                                inner - i < piece ? inner - i : piece, reduced.inner_stride(0)));
+    });
+    return total;
+  };
+  if (outputs <= 4 && per_output > 4 * piece) {  // few long sums: split each into fixed pieces
+    const bool split_inner = outer == 1;
+    const std::int64_t length = split_inner ? inner : outer;
+    const std::int64_t grain = split_inner ? 4 * piece : 4 * piece / inner + 1;
+    const std::int64_t parts = (length + grain - 1) / grain;
+    kept.rows(0, kept.outer(), [&](const std::int64_t* at) {
+      for (std::int64_t o = 0; o < kept.inner(); ++o) {
+        const T* base = x + at[1] + o * kept.inner_stride(1);
+        std::vector<T> partial(static_cast<std::size_t>(parts));
+        parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
+          const std::int64_t first = part * grain, last = first + grain < length ? first + grain : length;
+          partial[static_cast<std::size_t>(part)] =
+              split_inner ? reduce_run<R>(base + first * reduced.inner_stride(0), last - first, reduced.inner_stride(0))
+                          : one(base, first, last);
+        });
+        T total = R::template identity<T>();
+        for (T p : partial) total = R::combine(total, p);
+        y[at[0] + o * kept.inner_stride(0)] = total;
+      }
+    });
+    return;
+  }
+  const std::int64_t columns = kept.inner();
+  parallel_for(outputs, elementwise_grain / (per_output + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t o = begin; o < end;) {
+      const std::int64_t row = o / columns, column = o % columns;
+      const std::int64_t count = columns - column < end - o ? columns - column : end - o;
+      kept.rows(row, row + 1, [&](const std::int64_t* at) {
+        for (std::int64_t c = column; c < column + count; ++c)
+          y[at[0] + c * kept.inner_stride(0)] = one(x + at[1] + c * kept.inner_stride(1), 0, outer);
+      });
+      o += count;
+    }
+  });
+}
+
+/// Same result where x runs contiguously along the kept axis: whole rows are combined, e.g. bias gradients.
+template <class R, class T>
+void reduce_columns(const Walk<2>& kept, const Walk<1>& reduced, const T* x, T* y) {
+  const std::int64_t columns = kept.inner(), sy = kept.inner_stride(0);
+  const std::int64_t reduced_rows = reduced.inner() * reduced.outer();
+  Strides plain = reduced.strides[0];
+  Shape shape = reduced.shape;
+  plain.push_back(1);
+  shape.push_back(1);  // so that `rows` visits every reduced element
+  Walk<1> visit = reduced;
+  visit.shape = shape;
+  visit.strides[0] = plain;
+  const std::int64_t grain = 4 * elementwise_grain / columns + 1;
+  const std::int64_t parts = (reduced_rows + grain - 1) / grain;
+  auto accumulate = [&](const T* base, std::int64_t first, std::int64_t last, T* __restrict total) {
+    for (std::int64_t c = 0; c < columns; ++c) total[c] = R::template identity<T>();
+    visit.rows(first, last, [&](const std::int64_t* at) {
+      const T* __restrict row = base + at[0];
+      for (std::int64_t c = 0; c < columns; ++c) total[c] = R::combine(total[c], row[c]);
+    });
+  };
+  const std::int64_t kept_rows = kept.outer();
+  parallel_for(parts == 1 ? kept_rows : 1, elementwise_grain / (reduced_rows * columns + 1) + 1,
+               [&](std::int64_t begin, std::int64_t end) {
+    if (parts > 1) begin = 0, end = kept_rows;
+    kept.rows(begin, end, [&](const std::int64_t* at) {
+      std::vector<T> partial(static_cast<std::size_t>(parts * columns));
+      const T* base = x + at[1];
+      parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
+        const std::int64_t last = (part + 1) * grain;
+        accumulate(base, part * grain, last < reduced_rows ? last : reduced_rows, partial.data() + part * columns);
+      });
+      for (std::int64_t c = 0; c < columns; ++c) {
+        T total = partial[static_cast<std::size_t>(c)];
+        for (std::int64_t part = 1; part < parts; ++part)
+          total = R::combine(total, partial[static_cast<std::size_t>(part * columns + c)]);
+        y[at[0] + c * sy] = total;
+      }
+    });
+  });
+}
+
+template <class R, class T>
+void reduce_with(View<const T> x, View<T> y) {
+  Shape kept_shape, reduced_shape;
+  Strides kept_y, kept_x, reduced_x;
+  for (std::size_t axis = 0; axis < x.shape.size(); ++axis) {
+    if (y.shape[axis] == x.shape[axis]) {
+      kept_shape.push_back(x.shape[axis]);
+      kept_y.push_back(y.strides[axis]);
+      kept_x.push_back(x.strides[axis]);
+    } else {
+      reduced_shape.push_back(x.shape[axis]);
+      reduced_x.push_back(x.strides[axis]);
+    }
+  }
+  if (numel(kept_shape) == 0) return;
+  if (numel(reduced_shape) == 0) return fill(y, R::template identity<T>());
+  const Walk<2> kept(kept_shape, {kept_y, kept_x});
+  const Walk<1> reduced(reduced_shape, {reduced_x});
+  const bool columns = kept.inner() > 1 && kept.inner_stride(1) == 1 && reduced.inner_stride(0) != 1;
+  if (columns) reduce_columns<R>(kept, reduced, x.data, y.data);
+  else reduce_rows<R>(kept, reduced, x.data, y.data);
+}
+
+template <class T>
+void reduce(Reduction kind, View<const T> x, View<T> y) {
+  switch (kind) {
+    case Reduction::sum: return reduce_with<Sum>(x, y);
+    case Reduction::max: return reduce_with<Max>(x, y);
+    case Reduction::min: return reduce_with<Min>(x, y);
+  }
+}
+
+template <class T>
+void arg_reduce(Reduction kind, View<const T> x, std::size_t axis, View<std::int64_t> y) {
+  Shape kept = x.shape;
+  Strides sx = x.strides, sy = y.strides;
+  const std::int64_t n = x.shape[axis], stride = x.strides[axis];
+  kept[axis] = 1;
+  const Walk<2> walk(kept, {sy, sx});
+  walk.parallel([&](const std::int64_t* at, std::int64_t count) {
+    for (std::int64_t c = 0; c < count; ++c) {
+      const T* run = x.data + at[1] + c * walk.inner_stride(1);
+      std::int64_t best = 0;
+      for (std::int64_t i = 1; i < n; ++i) {
+        const T candidate = run[i * stride], leader = run[best * stride];
+        if (leader == leader && ((kind == Reduction::max ? candidate > leader : candidate < leader) || candidate != candidate))
+          best = i;
+      }
+      y.data[at[0] + c * walk.inner_stride(0)] = best;
+    }
+  });
+}
+
+template <class T>
+void cumsum(View<const T> x, std::size_t axis, bool reverse, View<T> y) {
+  Shape rest = x.shape;
+  rest[axis] = 1;
+  if (x.numel() == 0) return;
+  const Walk<2> walk(rest, {y.strides, x.strides});
+  const std::int64_t n = x.shape[axis], sx = x.strides[axis], sy = y.strides[axis];
+  walk.parallel([&](const std::int64_t* at, std::int64_t count) {
+    for (std::int64_t c = 0; c < count; ++c) {
+      const T* in = x.data + at[1] + c * walk.inner_stride(1);
+      T* out = y.data + at[0] + c * walk.inner_stride(0);
+      T total = T(0);
+      for (std::int64_t j = 0; j < n; ++j) {
+        const std::int64_t i = reverse ? n - 1 - j : j;
+        total += in[i * sx];
+        out[i * sy] = total;
+      }
+    }
+  });
+}
+
+}  // namespace TTTLIB_KERNELS
+}  // namespace ttt::cpu_backend

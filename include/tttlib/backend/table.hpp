@@ -1,0 +1,77 @@
+#pragma once
+/// The table of verbs that a device other than the CPU fills in, and the plain structs verbs take.
+
+#include "tttlib/backend/view.hpp"
+#include "tttlib/kernels/formulas.hpp"
+
+namespace ttt {
+
+enum class Reduction : int { sum, max, min };
+
+/// Geometry of a 2-D convolution over [rows, columns].
+struct ConvGeometry {
+  std::int64_t stride[2] = {1, 1};
+  std::int64_t padding[2] = {0, 0};
+  std::int64_t dilation[2] = {1, 1};
+  std::int64_t groups = 1;
+};
+
+/// Numbers of one AdamW step; `step` counts from 1.
+struct AdamWStep {
+  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  std::int64_t step = 1;
+  double grad_scale = 1;  // of gradient clipping
+};
+
+/// One table per element type; entry by entry the functions of `ttt::backend` below.
+template <class T>
+struct Verbs {
+  using X = View<const T>;
+  using Y = View<T>;
+  using Index = View<const std::int64_t>;
+
+  void (*fill)(Y y, T value);
+  void (*copy)(X x, Y y);
+  void (*map_unary[int(formula::Unary::count)])(double p, double q, X x, Y y);
+  void (*map_binary[int(formula::Binary::count)])(double p, double q, X a, X b, Y y);
+  void (*where)(X condition, X a, X b, Y y);
+  void (*reduce)(Reduction kind, X x, Y y);
+  void (*arg_reduce)(Reduction kind, X x, std::size_t axis, View<std::int64_t> y);
+  bool (*all_finite)(X x);
+  void (*cumsum)(X x, std::size_t axis, bool reverse, Y y);
+  void (*matmul)(X a, X b, Y c);
+  void (*linear)(X x, X w, const T* bias, Y y);
+  void (*gather)(X x, Index index, std::size_t axis, Y y);
+  void (*scatter_add)(X g, Index index, std::size_t axis, Y y);
+  void (*conv)(X x, X w, const ConvGeometry& geometry, Y y);
+  void (*conv_input_grad)(X g, X w, const ConvGeometry& geometry, Y x);
+  void (*conv_weight_grad)(X x, X g, const ConvGeometry& geometry, Y w);
+  void (*depthwise)(X x, X w, const ConvGeometry& geometry, Y y);
+  void (*depthwise_input_grad)(X g, X w, const ConvGeometry& geometry, Y x);
+  void (*depthwise_weight_grad)(X x, X g, const ConvGeometry& geometry, Y w);
+  void (*softmax)(X x, bool log, Y y);
+  void (*softmax_pull)(X y, X g, bool log, Y dx);
+  void (*layer_norm)(X x, const T* w, const T* b, double eps, Y y);
+  void (*layer_norm_pull)(X x, const T* w, X g, double eps, Y dx, T* dw, T* db);
+  void (*uniform)(std::uint64_t seed, std::uint64_t stream, double low, double high, Y y);
+  void (*normal)(std::uint64_t seed, std::uint64_t stream, double mean, double std, Y y);
+  void (*truncated_normal)(std::uint64_t seed, std::uint64_t stream, double std, double bound, Y y);
+  void (*adamw)(Y parameter, X grad, Y mean, Y variance, const AdamWStep& numbers);
+};
+
+namespace backend {
+
+/// The CUDA table of an element type; null until the CUDA backend registers itself.
+template <class T>
+const Verbs<T>*& registered_cuda_verbs() {
+  static const Verbs<T>* table = nullptr;
+  return table;
+}
+template <class T>
+const Verbs<T>& cuda_verbs() {
+  if (const Verbs<T>* table = registered_cuda_verbs<T>()) return *table;
+  fail<DeviceError>("cuda", "this program has no CUDA backend", "link tttlib::cuda, configured with -DTTTLIB_CUDA=ON");
+}
+
+}  // namespace backend
+}  // namespace ttt

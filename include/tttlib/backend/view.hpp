@@ -1,0 +1,35 @@
+#pragma once
+/// What kernels see of a tensor: a pointer, a shape, strides in elements, and the device. Never an owner.
+
+#include <type_traits>
+
+#include "tttlib/core/tensor.hpp"
+
+namespace ttt {
+
+template <class T>
+struct View {
+  T* data = nullptr;
+  Shape shape;
+  Strides strides;
+  Device device;
+
+  std::int64_t numel() const { return ttt::numel(shape); }
+  /// Reading is always allowed.
+  operator View<const T>() const
+    requires(!std::is_const_v<T>)
+  {
+    return {data, shape, strides, device};
+  }
+};
+
+template <class T>
+View<const T> view(const Tensor<T>& x) {
+  return {x.data(), x.shape(), x.strides(), x.device()};
+}
+template <class T>
+View<T> mutable_view(Tensor<T>& x) {
+  return {x.data(), x.shape(), x.strides(), x.device()};
+}
+
+}  // namespace ttt

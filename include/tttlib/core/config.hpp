@@ -1,0 +1,46 @@
+#pragma once
+/// Version, and the few macros of the library; no other file defines any that users see.
+
+#define TTTLIB_VERSION_MAJOR 0
+#define TTTLIB_VERSION_MINOR 1
+#define TTTLIB_VERSION_PATCH 0
+
+/// TTT_HD marks scalar formulas that run on host and device. They are always inlined, so that a copy from an
+/// unoptimised object file can never stand in for an optimised one at link time.
+#if defined(__CUDACC__)
+#define TTT_HD __host__ __device__ __forceinline__
+#else
+#define TTT_HD inline __attribute__((always_inline))
+#endif
+
+/// Before a loop whose iterations do not depend on each other, even where its output is one of its inputs.
+#if defined(__clang__)
+#define TTT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define TTT_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+/// Name of the inline namespace around CPU kernel code. Objects compiled with different instruction sets or
+/// optimisation modes each keep their own copy. A build against `tttlib::compiled` (TTTLIB_COMPILED) shares one.
+#if defined(TTTLIB_COMPILED)
+#define TTTLIB_KERNELS compiled
+#elif defined(__AVX512F__) && defined(__OPTIMIZE__)
+#define TTTLIB_KERNELS avx512_optimised
+#elif defined(__AVX2__) && defined(__OPTIMIZE__)
+#define TTTLIB_KERNELS avx2_optimised
+#elif defined(__OPTIMIZE__)
+#define TTTLIB_KERNELS baseline_optimised
+#elif defined(__AVX512F__)
+#define TTTLIB_KERNELS avx512_unoptimised
+#elif defined(__AVX2__)
+#define TTTLIB_KERNELS avx2_unoptimised
+#else
+#define TTTLIB_KERNELS baseline_unoptimised
+#endif
+
+/// Marks function bodies in *-inl.hpp files: emitted once by `tttlib::compiled` (TTTLIB_COMPILED), inline otherwise.
+#if defined(TTTLIB_COMPILED)
+#define TTTLIB_INLINE
+#else
+#define TTTLIB_INLINE inline
+#endif

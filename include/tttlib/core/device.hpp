@@ -1,0 +1,26 @@
+#pragma once
+/// Where a tensor's storage lives.
+
+#include <ostream>
+#include <string>
+
+namespace ttt {
+
+struct Device {
+  enum class Kind : unsigned char { cpu, cuda };
+  Kind kind = Kind::cpu;
+  int index = 0;
+  bool is_cpu() const { return kind == Kind::cpu; }
+  friend bool operator==(Device a, Device b) { return a.kind == b.kind && a.index == b.index; }
+  friend bool operator!=(Device a, Device b) { return !(a == b); }
+};
+
+inline Device cpu() { return {}; }
+inline Device cuda(int index = 0) { return {Device::Kind::cuda, index}; }
+
+inline std::string to_string(Device device) {
+  return device.is_cpu() ? "cpu" : "cuda:" + std::to_string(device.index);
+}
+inline std::ostream& operator<<(std::ostream& out, Device device) { return out << to_string(device); }
+
+}  // namespace ttt

@@ -1,0 +1,116 @@
+#pragma once
+/// Shapes and strides: short lists of integers, and the pure functions on them (broadcasting, axes, counting).
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <ostream>
+#include <string>
+
+#include "tttlib/core/error.hpp"
+
+namespace ttt {
+
+/// Up to eight integers without an allocation: a shape, strides, or a list of axes.
+class Dims {
+ public:
+  static constexpr std::size_t max_rank = 8;
+
+  Dims() = default;
+  Dims(std::initializer_list<std::int64_t> values) : Dims(values.begin(), values.end()) {}
+  template <class It>
+  Dims(It first, It last) {
+    for (; first != last; ++first) push_back(static_cast<std::int64_t>(*first));
+  }
+  static Dims filled(std::size_t rank, std::int64_t value) {
+    Dims d;
+    for (std::size_t i = 0; i < rank; ++i) d.push_back(value);
+    return d;
+  }
+
+  std::size_t size() const { return rank_; }
+  bool empty() const { return rank_ == 0; }
+  std::int64_t operator[](std::size_t i) const { return values_[i]; }
+  std::int64_t& operator[](std::size_t i) { return values_[i]; }
+  std::int64_t back() const { return values_[rank_ - 1]; }
+  const std::int64_t* begin() const { return values_.data(); }
+  const std::int64_t* end() const { return values_.data() + rank_; }
+  std::int64_t* begin() { return values_.data(); }
+  std::int64_t* end() { return values_.data() + rank_; }
+
+  void push_back(std::int64_t value) {
+    if (rank_ == max_rank) fail<ShapeError>("Shape", "too many axes: at most 8 are supported");
+    values_[rank_++] = value;
+  }
+  void insert(std::size_t position, std::int64_t value) {
+    push_back(value);
+    for (std::size_t i = rank_ - 1; i > position; --i) values_[i] = values_[i - 1];
+    values_[position] = value;
+  }
+  void erase(std::size_t position) {
+    for (std::size_t i = position; i + 1 < rank_; ++i) values_[i] = values_[i + 1];
+    --rank_;
+  }
+  friend bool operator==(const Dims& a, const Dims& b) {
+    if (a.rank_ != b.rank_) return false;
+    for (std::size_t i = 0; i < a.rank_; ++i)
+      if (a.values_[i] != b.values_[i]) return false;
+    return true;
+  }
+  friend bool operator!=(const Dims& a, const Dims& b) { return !(a == b); }
+
+ private:
+  std::array<std::int64_t, max_rank> values_{};
+  std::size_t rank_ = 0;
+};
+
+using Shape = Dims;
+using Strides = Dims;
+using Axes = Dims;
+
+/// "[2, 3, 4]"
+inline std::string to_string(const Dims& dims) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < dims.size(); ++i) text += (i ? ", " : "") + std::to_string(dims[i]);
+  return text + "]";
+}
+inline std::ostream& operator<<(std::ostream& out, const Dims& dims) { return out << to_string(dims); }
+
+/// Number of elements of a shape; 1 for a scalar.
+inline std::int64_t numel(const Shape& shape) {
+  std::int64_t n = 1;
+  for (std::int64_t d : shape) n *= d;
+  return n;
+}
+
+/// Row-major strides of a shape, in elements.
+inline Strides contiguous_strides(const Shape& shape) {
+  Strides strides = Dims::filled(shape.size(), 1);
+  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * (shape[i] > 0 ? shape[i] : 1);
+  return strides;
+}
+
+/// Turns a negative axis into its non-negative twin. Throws ShapeError if it is out of range.
+inline std::size_t normalize_axis(const char* op, std::int64_t axis, std::size_t rank) {
+  const auto r = static_cast<std::int64_t>(rank);
+  if (axis < -r || axis >= r)
+    fail<ShapeError>(op, concat("axis out of range: axis ", axis, " of a tensor with ", rank, " axes"));
+  return static_cast<std::size_t>(axis < 0 ? axis + r : axis);
+}
+
+/// The shape two operands broadcast to (NumPy's rule). Throws ShapeError naming the axis that clashes.
+inline Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b) {
+  const std::size_t rank = a.size() > b.size() ? a.size() : b.size();
+  Shape result = Dims::filled(rank, 1);
+  for (std::size_t i = 1; i <= rank; ++i) {
+    const std::int64_t x = i <= a.size() ? a[a.size() - i] : 1;
+    const std::int64_t y = i <= b.size() ? b[b.size() - i] : 1;
+    if (x != y && x != 1 && y != 1)
+      fail<ShapeError>(op, concat("shapes do not broadcast: a ", a, ", b ", b, "; axis -", i, " is ", x, " and ", y));
+    result[rank - i] = x == 1 ? y : x;
+  }
+  return result;
+}
+
+}  // namespace ttt

@@ -1,0 +1,52 @@
+// Elementwise verbs of the CPU backend, compiled once for the element types that compute.
+#include "tttlib/backend/cpu/elementwise-inl.hpp"
+
+namespace ttt::cpu_backend {
+inline namespace TTTLIB_KERNELS {
+
+#define TTT_UNARY(Name)                                                                  \
+  template void map<formula::Name, float>(formula::Name, View<const float>, View<float>);   \
+  template void map<formula::Name, double>(formula::Name, View<const double>, View<double>);
+TTT_UNARY_FORMULAS(TTT_UNARY)
+
+#define TTT_BINARY(Name)                                                                                    \
+  template void map<formula::Name, float>(formula::Name, View<const float>, View<const float>, View<float>);   \
+  template void map<formula::Name, double>(formula::Name, View<const double>, View<const double>, View<double>);
+TTT_BINARY_FORMULAS(TTT_BINARY)
+
+#define TTT_COPIES(T)                         \
+  template void fill<T>(View<T>, T);          \
+  template void copy<T>(View<const T>, View<T>);
+TTT_COPIES(float)
+TTT_COPIES(double)
+TTT_COPIES(bf16)
+TTT_COPIES(std::int64_t)
+
+#define TTT_CASTS(From, To) template void cast<From, To>(View<const From>, View<To>);
+TTT_CASTS(float, double)
+TTT_CASTS(float, bf16)
+TTT_CASTS(float, std::int64_t)
+TTT_CASTS(double, float)
+TTT_CASTS(double, bf16)
+TTT_CASTS(double, std::int64_t)
+TTT_CASTS(bf16, float)
+TTT_CASTS(bf16, double)
+TTT_CASTS(std::int64_t, float)
+TTT_CASTS(std::int64_t, double)
+
+template void map(formula::Add, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
+template void map(formula::Sub, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
+template void map(formula::Mul, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
+template void map(formula::Equal, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
+template void map(formula::NotEqual, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
+template void map(formula::Less, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
+template void map(formula::LessEqual, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
+
+#define TTT_OTHERS(T)                                                              \
+  template void where<T>(View<const T>, View<const T>, View<const T>, View<T>);    \
+  template bool all_finite<T>(View<const T>);
+TTT_OTHERS(float)
+TTT_OTHERS(double)
+
+}  // namespace TTTLIB_KERNELS
+}  // namespace ttt::cpu_backend

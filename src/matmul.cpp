@@ -1,0 +1,14 @@
+// Matrix products of the CPU backend, compiled once; the only place of a compiled build that sees Eigen.
+#include "tttlib/backend/cpu/matmul-inl.hpp"
+
+namespace ttt::cpu_backend {
+inline namespace TTTLIB_KERNELS {
+
+#define TTT_PRODUCTS(T)                                                   \
+  template void matmul<T>(View<const T>, View<const T>, View<T>);         \
+  template void linear<T>(View<const T>, View<const T>, const T*, View<T>);
+TTT_PRODUCTS(float)
+TTT_PRODUCTS(double)
+
+}  // namespace TTTLIB_KERNELS
+}  // namespace ttt::cpu_backend
