@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""The peer for tttlib's CPU numbers: ViT^3 in eager PyTorch (written for 1.13).
+
+  torch_vit3.py --model vit3_nano --mode train --batch 64 --threads 2 --json    # measure
+  torch_vit3.py --check FILE.safetensors ...                                    # compare with golden cases
+
+Written from the equations of "ViT^3: Unlocking Test-Time Training in Vision" (arXiv 2512.01643): the inner
+gradient in closed form, every image and head stepped at once, parameter names as in checkpoints. Steps run on
+one fixed random batch: reading data is not part of the time. The BLAS behind PyTorch decides the speed and is
+part of the result; a reference BLAS is no fair peer (on Debian, install libopenblas0-pthread).
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import statistics
+import sys
+import time
+from collections import OrderedDict
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", choices=("vit3_nano", "vit3_tiny", "vit3_small"), default="vit3_nano")
+    parser.add_argument("--mode", choices=("infer", "train"), default="train")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--image-size", type=int, help="default: 32 for vit3_nano, 224 for the others")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=10, help="timed steps, after two untimed ones")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a sentence")
+    parser.add_argument("--check", nargs="+", metavar="FILE", help="golden cases of kind vit3 or ttt_block")
+    arguments = parser.parse_args()
+    if min(arguments.batch, arguments.threads, arguments.repeat) < 1:
+        parser.error("--batch, --threads and --repeat have to be at least 1")
+    return arguments
+
+
+ARGUMENTS = parse_arguments()
+# OpenBLAS and OpenMP read their thread counts once, when the imports below load them.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(ARGUMENTS.threads)
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
+
+# name: (image size, patch, channels, depth, heads, classes, parameters)
+MODELS = {
+    "vit3_nano": (32, 4, 96, 6, 3, 10, 795_562),
+    "vit3_tiny": (224, 16, 192, 12, 6, 1000, 6_149_416),
+    "vit3_small": (224, 16, 384, 12, 6, 1000, 23_799_400),
+}
+
+
+def clip(g, dims):
+    return g / (g.norm(dim=dims, keepdim=True) + 1.0)
+
+
+def rotary_2d(x, height, width):
+    """Rotates neighbouring channels of x [B, N, C]: C/4 pairs by row * theta, then C/4 by column * theta."""
+    count = x.shape[-1] // 4
+    theta = 10000.0 ** (-torch.arange(count, dtype=x.dtype) / count)
+    rows = torch.arange(height, dtype=x.dtype).repeat_interleave(width)
+    columns = torch.arange(width, dtype=x.dtype).repeat(height)
+    angle = torch.cat((rows[:, None] * theta, columns[:, None] * theta), dim=1)  # [N, C/2]
+    a, b = x[..., 0::2], x[..., 1::2]
+    rotated = (a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos())
+    return torch.stack(rotated, dim=-1).flatten(-2)
+
+
+class TttMixer(nn.Module):
+    """[B, N, C] -> [B, N, C]: each image trains its glu heads and its 3x3 depthwise head, then reads out."""
+
+    def __init__(self, dim, heads, qkv_bias=True, rope=False):
+        super().__init__()
+        self.heads, self.d, self.rope = heads, dim // heads, rope
+        self.qkv = nn.Linear(dim, 3 * dim + 3 * self.d, bias=qkv_bias)
+        self.w1 = nn.Parameter(torch.empty(1, heads, self.d, self.d))
+        self.w2 = nn.Parameter(torch.empty(1, heads, self.d, self.d))
+        self.w3 = nn.Parameter(torch.empty(self.d, 1, 3, 3))
+        for w in (self.w1, self.w2, self.w3):
+            nn.init.trunc_normal_(w, std=0.02)
+        self.proj = nn.Linear(dim + self.d, dim)
+
+    def forward(self, x, height, width):
+        (batch, tokens, dim), d = x.shape, self.d
+        q1, k1, v1, q2, k2, v2 = self.qkv(x).split([dim, dim, dim, d, d, d], dim=-1)
+        if self.rope:
+            q1, k1 = rotary_2d(q1, height, width), rotary_2d(k1, height, width)
+        q1, k1, v1 = (t.reshape(batch, tokens, self.heads, d).transpose(1, 2) for t in (q1, k1, v1))
+        q2, k2, v2 = (t.transpose(1, 2).reshape(1, batch * d, height, width) for t in (q2, k2, v2))
+        o1 = self.glu_heads(q1, k1, v1).transpose(1, 2).reshape(batch, tokens, dim)
+        o2 = self.conv_head(q2, k2, v2, batch).reshape(batch, d, tokens).transpose(1, 2)
+        return self.proj(torch.cat((o1, o2), dim=-1))
+
+    def glu_heads(self, q, k, v):
+        """Takes q, k, v as [B, H, N, d]."""
+        z1, z2 = k @ self.w1, k @ self.w2  # [B, H, N, d]
+        gate = torch.sigmoid(z2)
+        e = v * (-1.0 / (3.0 * k.shape[2]))
+        kt = k.transpose(-2, -1)
+        g1 = kt @ (e * (z2 * gate))  # [B, H, d, d]
+        g2 = kt @ (e * z1 * (gate * (1.0 + z2 * (1.0 - gate))))  # [B, H, d, d]
+        return (q @ (self.w1 - clip(g1, -2))) * F.silu(q @ (self.w2 - clip(g2, -2)))
+
+    def conv_head(self, q, k, v, batch):
+        """Takes q, k, v as [1, B*d, h, w], so that a grouped convolution gives every image its own kernel."""
+        groups = k.shape[1]
+        e = v * (-1.0 / (3.0 * k.shape[2] * k.shape[3]))
+        g3 = F.conv2d(k, e.transpose(0, 1), padding=1, groups=groups)  # [1, B*d, 3, 3]
+        w3 = self.w3.repeat(batch, 1, 1, 1) - clip(g3.transpose(0, 1), (-2, -1))  # [B*d, 1, 3, 3]
+        return F.conv2d(q, w3, padding=1, groups=groups)
+
+
+class Block(nn.Module):
+    def __init__(self, dim, heads, mlp_ratio):
+        super().__init__()
+        self.cpe = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
+        self.attn = TttMixer(dim, heads)
+        fc1, fc2 = nn.Linear(dim, dim * mlp_ratio), nn.Linear(dim * mlp_ratio, dim)
+        self.mlp = nn.Sequential(OrderedDict(fc1=fc1, gelu=nn.GELU(), fc2=fc2))
+
+    def forward(self, x, height, width):
+        grid = x.transpose(1, 2).unflatten(2, (height, width))  # [B, C, h, w]
+        x = x + self.cpe(grid).flatten(2).transpose(1, 2)
+        x = x + self.attn(self.norm1(x), height, width)
+        return x + self.mlp(self.norm2(x))
+
+
+class Vit3(nn.Module):
+    """Images [B, 3, R, R] -> logits [B, classes]; without drop path, which is 0 in the measured runs."""
+
+    def __init__(self, patch, dim, depth, heads, classes, mlp_ratio=4):
+        super().__init__()
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, dim, patch, stride=patch)})
+        self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.head = nn.Linear(dim, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, images):
+        x = self.patch_embed["proj"](images)  # [B, C, h, w]
+        height, width = x.shape[2:]
+        x = x.flatten(2).transpose(1, 2)  # [B, N, C]
+        for block in self.blocks:
+            x = block(x, height, width)
+        return self.head(self.norm(x).mean(dim=1))
+
+
+def read_case(path):
+    """Returns kind, config and double-precision tensors of a golden case."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        data = file.read()
+    metadata, tensors = header.pop("__metadata__"), {}
+    for name, entry in header.items():
+        if entry["dtype"] != "F64":
+            raise ValueError(f"{path}: {name} is {entry['dtype']}, expected F64")
+        values = np.frombuffer(data[slice(*entry["data_offsets"])]).reshape(entry["shape"])
+        tensors[name] = torch.from_numpy(values.copy())
+    if "cotangent.y" not in tensors:
+        raise ValueError(f"{path}: no cotangent.y; cases of filled models are not handled here")
+    return metadata["case"], json.loads(metadata["config"]), tensors
+
+
+def check(path):
+    """Prints the relative errors of the output and of the worst gradient; returns whether all are below 1e-10."""
+    kind, config, tensors = read_case(path)
+    if kind == "vit3":
+        names = ("patch_size", "embed_dim", "depth", "num_heads", "num_classes", "mlp_ratio")
+        module, grid = Vit3(*(config[name] for name in names)), ()
+    elif kind == "ttt_block":
+        module = TttMixer(config["dim"], config["num_heads"], config["qkv_bias"], config["rope"])
+        grid = (config["height"], config["width"])
+    else:
+        raise ValueError(f"{path}: case {kind} is neither vit3 nor ttt_block")
+    parameters = {k.removeprefix("param."): t for k, t in tensors.items() if k.startswith("param.")}
+    module.double().load_state_dict(parameters)
+    x = tensors["input.x"].requires_grad_()
+    y = module(x, *grid)
+    y.backward(tensors["cotangent.y"])
+    actual = {"output.y": y.detach(), "grad.input.x": x.grad}
+    actual.update({f"grad.param.{name}": p.grad for name, p in module.named_parameters()})
+    errors = {name: ((t - tensors[name]).norm() / tensors[name].norm()).item() for name, t in actual.items()}
+    worst = max((name for name in errors if name != "output.y"), key=errors.get)
+    print(f"{os.path.basename(path)}: output {errors['output.y']:.1e}, {worst} {errors[worst]:.1e}")
+    return all(error < 1e-10 for error in errors.values())
+
+
+def make_step(model, mode, images, labels):
+    """Returns one inference or training step as a function without arguments."""
+    if mode == "infer":
+        model.eval()
+        return torch.inference_mode()(lambda: model(images))
+    groups = [{"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.05},
+              {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(model(images), labels, label_smoothing=0.1).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+
+    return step
+
+
+def blas_in_use():
+    """The BLAS libraries mapped into this process, each as folder/name."""
+    with open("/proc/self/maps") as maps:
+        paths = re.findall(r"/\S*lib(?:blas|blis|mkl_rt|openblas)\S*\.so\S*", maps.read())
+    return sorted({"/".join(os.path.realpath(path).split("/")[-2:]) for path in paths})
+
+
+def measure(arguments):
+    size, patch, dim, depth, heads, classes, expected = MODELS[arguments.model]
+    size = arguments.image_size or size
+    if size % patch or size < patch:
+        sys.exit(f"--image-size has to be a multiple of {patch}, not {size}")
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    model = Vit3(patch, dim, depth, heads, classes)
+    count = sum(p.numel() for p in model.parameters())
+    assert count == expected, f"{arguments.model} has {count} parameters, expected {expected}"
+    images, labels = torch.randn(arguments.batch, 3, size, size), torch.randint(classes, (arguments.batch,))
+    step, times = make_step(model, arguments.mode, images, labels), [time.perf_counter()]
+    for _ in range(2 + arguments.repeat):
+        step()
+        times.append(time.perf_counter())
+    timed = [arguments.batch / (end - start) for start, end in zip(times[2:], times[3:])]
+    return {"model": arguments.model, "mode": arguments.mode, "batch": arguments.batch, "image_size": size,
+            "threads": arguments.threads, "images_per_second": round(statistics.median(timed), 1),
+            "spread": [round(min(timed), 1), round(max(timed), 1)],
+            "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "torch": torch.__version__, "blas": blas_in_use()}
+
+
+if __name__ == "__main__":
+    if ARGUMENTS.check:
+        sys.exit(0 if all([check(path) for path in ARGUMENTS.check]) else 1)
+    result = measure(ARGUMENTS)
+    text = "{model} {mode}, batch {batch}, {threads} threads: {images_per_second} img/s, {peak_rss_mib} MiB"
+    print(json.dumps(result) if ARGUMENTS.json else text.format(**result))
