@@ -42,11 +42,25 @@ inline void require_same_device(const char* op, const TensorBase& a, const Tenso
 
 namespace detail {
 
+/// y = a + b, where y may be a or b. bf16 is added in float and rounded once.
+template <class T>
+void add_into(View<const T> a, View<const T> b, View<T> y) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    Tensor<float> sum(a.shape), other(a.shape);
+    cpu_backend::cast(a, mutable_view(sum));
+    cpu_backend::cast(b, mutable_view(other));
+    backend::map(formula::Add{}, view(sum), view(other), mutable_view(sum));
+    cpu_backend::cast(view(sum), y);
+  } else {
+    backend::map(formula::Add{}, a, b, y);
+  }
+}
+
 /// Sum of two tensors of one shape.
 template <class T>
 Tensor<T> add_same(const Tensor<T>& a, const Tensor<T>& b) {
   Tensor<T> y = empty_like(a);
-  backend::map(formula::Add{}, view(a), view(b), mutable_view(y));
+  add_into(view(a), view(b), mutable_view(y));
   return record<T>("add", y, {a, b}, [](const Call<T>& c) { return c.g; }, [](const Call<T>& c) { return c.g; });
 }
 
@@ -56,12 +70,24 @@ TensorBase accumulate(const TensorBase& a, const TensorBase& b, bool owned) {
   Tensor<T> x(a), y(b);
   if (grad_mode()) return add_same(x, y);
   Tensor<T> target = owned && a.storage().use_count() == 2 && a.is_contiguous() ? x : empty_like(x);  // a and x
-  backend::map(formula::Add{}, view(x), view(y), mutable_view(target));
+  add_into(view(x), view(y), mutable_view(target));
   return target;
 }
 
+/// Calls f with a null pointer to the element type of a cotangent.
+template <class F>
+TensorBase with_float_type(DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::float32: return f(static_cast<float*>(nullptr));
+    case DType::float64: return f(static_cast<double*>(nullptr));
+    case DType::bfloat16: return f(static_cast<bf16*>(nullptr));
+    case DType::int64: break;
+  }
+  fail<GradError>("backward", concat("tensors of ", dtype, " have no gradients"));
+}
+
 inline TensorBase accumulate(const TensorBase& a, const TensorBase& b, bool owned) {
-  return a.dtype() == DType::float64 ? accumulate<double>(a, b, owned) : accumulate<float>(a, b, owned);
+  return with_float_type(a.dtype(), [&]<class T>(T*) -> TensorBase { return accumulate<T>(a, b, owned); });
 }
 
 /// A buffer for sums of cotangents of `edge` that the sweep alone holds: a copy of `value`, or zeros.
@@ -73,7 +99,7 @@ TensorBase owned_sum(const Edge& edge, const TensorBase& value) {
   return sum;
 }
 inline TensorBase owned_sum(const Edge& edge, const TensorBase& value) {
-  return edge.dtype == DType::float64 ? owned_sum<double>(edge, value) : owned_sum<float>(edge, value);
+  return with_float_type(edge.dtype, [&]<class T>(T*) -> TensorBase { return owned_sum<T>(edge, value); });
 }
 
 }  // namespace detail

@@ -11,10 +11,10 @@ inline bool& anomaly_mode() {
   return enabled;
 }
 
-/// Turns anomaly mode on for one scope; every op, forward and backward, then checks its result.
+/// Turns anomaly mode on (or off) for one scope; every op, forward and backward, then checks its result.
 class AnomalyGuard {
  public:
-  AnomalyGuard() : before_(anomaly_mode()) { anomaly_mode() = true; }
+  explicit AnomalyGuard(bool enabled = true) : before_(anomaly_mode()) { anomaly_mode() = enabled; }
   ~AnomalyGuard() { anomaly_mode() = before_; }
   AnomalyGuard(const AnomalyGuard&) = delete;
   AnomalyGuard& operator=(const AnomalyGuard&) = delete;

@@ -8,11 +8,15 @@ namespace ttt {
 template <class T>
 Tensor<T>& Tensor<T>::requires_grad(bool on) {
   static_assert(std::is_floating_point_v<T>, "only float and double tensors have gradients");
-  if (!on) set_node(nullptr);
-  else if (!dynamic_cast<LeafNode*>(node_.get())) {
-    if (node_) fail<GradError>("requires_grad", concat("not a leaf: ", shape_, " was made by ", node_->op), "detach it first");
+  if (!defined()) fail<GradError>("requires_grad", "the tensor is undefined");
+  const bool is_leaf = dynamic_cast<LeafNode*>(node_.get()) != nullptr;
+  if (node_ && !is_leaf)
+    fail<GradError>("requires_grad", concat("not a leaf: ", shape_, " was made by ", node_->op), "detach it first");
+  if (!on) {
+    set_node(nullptr);
+  } else if (!is_leaf) {
     auto leaf = std::make_shared<LeafNode>();
-    leaf->output = detail::make_edge(*this, false);
+    leaf->output = detail::make_edge(saved(*this), false);
     set_node(std::move(leaf));
   }
   return *this;
@@ -30,10 +34,20 @@ void Tensor<T>::zero_grad() {
 }
 
 template <class T>
+void Tensor<T>::set_grad(const Tensor& grad) const {
+  auto* leaf = dynamic_cast<LeafNode*>(node_.get());
+  if (!leaf) fail<GradError>("set_grad", concat("not a leaf: ", shape_));
+  if (grad.shape() != shape_) fail<ShapeError>("set_grad", concat("shapes differ: tensor ", shape_, ", gradient ", grad.shape()));
+  leaf->grad = grad.detach();
+}
+
+template <class T>
 void Tensor<T>::backward(const Tensor& cotangent, bool retain_graph) const {
   if (detail::open_transforms() > 0)
     fail<GradError>("backward", "called inside a function under grad or vjp", "use grad(f)(x) there");
   if (!node_) fail<GradError>("backward", concat("nothing to differentiate: ", shape_, " has no history"), "mark inputs with requires_grad()");
+  if (!cotangent.defined() && numel() != 1)
+    fail<GradError>("backward", concat("the tensor must be a scalar, it is ", shape_), "pass a cotangent of that shape");
   detail::require_cotangent("backward", *this, cotangent);
   NoGradGuard guard;
   const std::vector<SweepRoot> roots{{node_, cotangent.defined() ? cotangent.detach() : ones_like(*this)}};
@@ -44,8 +58,11 @@ void Tensor<T>::backward(const Tensor& cotangent, bool retain_graph) const {
   const std::vector<TensorBase> found = sweep(roots, order, targets, !retain_graph);
   for (std::size_t i = 0; i < targets.size(); ++i) {
     auto* leaf = static_cast<LeafNode*>(targets[i]);
-    if (!found[i].defined()) continue;
-    leaf->grad = leaf->grad.defined() ? detail::accumulate(leaf->grad, found[i], false) : found[i];
+    const TensorBase& g = found[i];
+    if (!g.defined()) continue;
+    if (leaf->grad.defined()) leaf->grad = detail::accumulate(leaf->grad, g, /*owned=*/true);
+    else if (g.storage().use_count() == 1 && g.is_contiguous()) leaf->grad = g;
+    else leaf->grad = detail::owned_sum(leaf->output, g);  // a view, or shared with another leaf or the cotangent
   }
 }
 

@@ -8,6 +8,31 @@
 
 namespace ttt {
 
+namespace detail {
+
+/// The cotangents that are needed, from the definition.
+template <class T, class Definition>
+Tensors<T> pull_definition(const Definition& definition, const Call<T>& c, const std::vector<bool>& needs) {
+  Tensors<T> inputs, wanted;
+  for (std::size_t i = 0; i < needs.size(); ++i) {
+    inputs.push_back(grad_mode() ? c.in(i) : c.in(i).detach());
+    if (needs[i]) wanted.push_back(inputs[i]);
+  }
+  const auto of_wanted = [&](const Tensors<T>& leaves) {
+    Tensors<T> all = inputs;
+    for (std::size_t i = 0, next = 0; i < all.size(); ++i)
+      if (needs[i]) all[i] = leaves[next++];
+    return definition(all);
+  };
+  const Tensors<T> found = vjp(of_wanted, wanted, c.g);
+  Tensors<T> cotangents(needs.size());
+  for (std::size_t i = 0, next = 0; i < needs.size(); ++i)
+    if (needs[i]) cotangents[i] = found[next++];
+  return cotangents;
+}
+
+}  // namespace detail
+
 /// Records `y` (computed fast, from the values of `xs`) as the result of `definition(xs)`.
 /// `fast_rule(call, needs)` returns the cotangents of xs. It may read every input, and the output if `y` is `saved`.
 template <class T, class Definition, class FastRule>
@@ -18,20 +43,17 @@ Tensor<T> fused(const char* op, const Operand& y, const Tensors<T>& xs, Definiti
                          [definition = std::move(definition), fast_rule = std::move(fast_rule)](
                              const Call<T>& c, const std::vector<bool>& needs) -> Tensors<T> {
                            if (!grad_mode()) return fast_rule(c, needs);
-                           Tensors<T> xs;
-                           for (std::size_t i = 0; i < needs.size(); ++i) xs.push_back(c.in(i));
-                           return vjp(definition, xs, c.g);
+                           return detail::pull_definition(definition, c, needs);
                          });
 }
 
 /// A fast forward whose rule is always its definition.
 template <class T, class Definition>
 Tensor<T> fused(const char* op, const Operand& y, const Tensors<T>& xs, Definition definition) {
-  return fused<T>(op, y, xs, definition, [definition](const Call<T>& c, const std::vector<bool>& needs) {
-    Tensors<T> inputs;
-    for (std::size_t i = 0; i < needs.size(); ++i) inputs.push_back(c.in(i).detach());
-    return vjp(definition, inputs, c.g);
-  });
+  const auto rule = [definition](const Call<T>& c, const std::vector<bool>& needs) {
+    return detail::pull_definition(definition, c, needs);
+  };
+  return fused<T>(op, y, xs, definition, rule);
 }
 
 }  // namespace ttt

@@ -22,6 +22,13 @@ struct Operand {
 };
 inline Operand saved(const TensorBase& tensor) { return {tensor, true}; }
 
+/// Called with the name of every op that gets a node, from any thread; null (the default) costs one branch.
+/// For tests and tools that need to know which ops a program uses.
+inline std::atomic<void (*)(const char* op)>& record_observer() {
+  static std::atomic<void (*)(const char*)> observer{nullptr};
+  return observer;
+}
+
 namespace detail {
 
 inline Edge make_edge(const Operand& operand, bool with_node) {
@@ -94,7 +101,9 @@ struct JointRuleNode final : Node {
   Rule rule;
   JointRuleNode(const char* name, Rule r) : Node(name), rule(std::move(r)) {}
   void pull(const TensorBase& g, const std::vector<bool>& needs, std::vector<TensorBase>& out) override {
-    Tensors<T> cotangents = rule(Call<T>{Tensor<T>(g), *this}, needs);
+    const Tensors<T> cotangents = rule(Call<T>{Tensor<T>(g), *this}, needs);
+    if (cotangents.size() != out.size())
+      fail<GradError>(op, concat("the rule returned ", cotangents.size(), " cotangents for ", out.size(), " inputs"));
     for (std::size_t i = 0; i < out.size(); ++i)
       if (needs[i]) out[i] = cotangents[i];
   }
@@ -109,6 +118,7 @@ bool any_tracked(const Inputs& inputs) {
 
 template <class Inputs>
 void connect(const std::shared_ptr<Node>& node, const Operand& output, const Inputs& inputs) {
+  if (const auto observe = record_observer().load(std::memory_order_relaxed)) observe(node->op);
   node->output = make_edge(output, false);
   node->inputs.reserve(inputs.size());
   for (const Operand& operand : inputs) node->inputs.push_back(make_edge(operand, true));

@@ -28,7 +28,7 @@ class SweepOrder {
     while (!stack.empty()) {
       std::shared_ptr<Node> node = std::move(stack.back());
       stack.pop_back();
-      if (node->id < start) meets_older_ = true;
+      if (node->id < start) ++older_;
       else
         for (const Edge& edge : node->inputs) visit(edge.node);
       nodes_.push_back(std::move(node));
@@ -37,8 +37,8 @@ class SweepOrder {
     for (std::size_t i = 0; i < nodes_.size(); ++i) seen_[nodes_[i].get()] = i;
   }
 
-  /// True if something tracked was met that is older than `start`: a parameter, a captured tensor, a tracked argument.
-  bool meets_older() const { return meets_older_; }
+  /// How many nodes older than `start` were met: a parameter, a captured tensor, a tracked argument. They come first.
+  std::size_t older() const { return older_; }
   std::vector<std::shared_ptr<Node>>& nodes() { return nodes_; }
   /// Position of a node, or npos if it was not reached.
   std::size_t position(const Node* node) const {
@@ -50,7 +50,7 @@ class SweepOrder {
  private:
   std::unordered_map<Node*, std::size_t> seen_;
   std::vector<std::shared_ptr<Node>> nodes_;
-  bool meets_older_ = false;
+  std::size_t older_ = 0;
 };
 
 /// Cotangents of `targets` (undefined where none arrives). Recorded iff grad mode is on at the call.
@@ -61,10 +61,9 @@ inline std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots, SweepO
   std::vector<bool> is_target(nodes.size()), wanted(nodes.size());
   for (Node* target : targets)
     if (const std::size_t at = order.position(target); at != SweepOrder::npos) is_target[at] = wanted[at] = true;
-  for (std::size_t i = 0; i < nodes.size(); ++i)
+  for (std::size_t i = order.older(); i < nodes.size(); ++i)
     for (const Edge& edge : nodes[i]->inputs)
-      if (edge.node && !wanted[i])
-        if (const std::size_t at = order.position(edge.node.get()); at != SweepOrder::npos && wanted[at]) wanted[i] = true;
+      if (edge.node && !wanted[i]) wanted[i] = wanted[order.position(edge.node.get())];
 
   struct Cotangent {
     TensorBase value;
@@ -76,7 +75,11 @@ inline std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots, SweepO
     if (!c.value.defined()) c.value = std::move(g);
     else c.value = detail::accumulate(c.value, g, c.owned), c.owned = true;
   };
-  for (const SweepRoot& root : roots) deliver(order.position(root.node.get()), root.cotangent);
+  for (const SweepRoot& root : roots) {
+    TensorBase u = root.cotangent;
+    if (!grad_mode()) u.set_node(nullptr);
+    deliver(order.position(root.node.get()), std::move(u));
+  }
 
   struct RestoreTrail {
     Trail outer = current_trail();
@@ -84,16 +87,14 @@ inline std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots, SweepO
   } restore_trail;
   std::vector<bool> needs;
   std::vector<TensorBase> pulled;
-  for (std::size_t i = nodes.size(); i-- > 0;) {
+  for (std::size_t i = nodes.size(); i-- > order.older();) {
     const std::shared_ptr<Node> node = nodes[i];
     if (!is_target[i]) nodes[i] = nullptr;
     if (!wanted[i] || !cotangents[i].value.defined()) continue;
     needs.assign(node->inputs.size(), false);
     bool any = false;
     for (std::size_t k = 0; k < needs.size(); ++k) {
-      if (!node->inputs[k].node) continue;
-      const std::size_t at = order.position(node->inputs[k].node.get());
-      needs[k] = at != SweepOrder::npos && wanted[at];
+      needs[k] = node->inputs[k].node && wanted[order.position(node->inputs[k].node.get())];
       any = any || needs[k];
     }
     if (!any) continue;
@@ -112,7 +113,10 @@ inline std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots, SweepO
       continue;
     }
     pulled.assign(node->inputs.size(), {});
-    node->pull(g, needs, pulled);
+    {
+      const AnomalyGuard inside_a_rule(false);  // the report names this op, not those its rule is made of
+      node->pull(g, needs, pulled);
+    }
     g = {};
     for (std::size_t k = 0; k < needs.size(); ++k) {
       if (!needs[k]) continue;

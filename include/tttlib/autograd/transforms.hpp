@@ -1,5 +1,5 @@
 #pragma once
-/// Derivatives as functions: vjp, grad, value_and_grad, hvp, jacobian. They nest to any depth.
+/// Derivatives as functions: vjp, grad, value_and_grad, hvp. They nest to any depth.
 ///
 /// Recording rule. A transform (1) makes fresh leaves that alias its arguments, with the argument's node as parent
 /// if it has one; (2) runs the function with grad mode on; (3) walks back. The walk is itself recorded iff grad mode
@@ -25,6 +25,16 @@ inline int& open_transforms() {
   return depth;
 }
 
+/// Around the call of a function that is being differentiated: recording is on, whatever it was outside.
+class Recording {
+ public:
+  Recording() { ++open_transforms(); }
+  ~Recording() { --open_transforms(); }
+
+ private:
+  GradModeGuard on_{true};
+};
+
 /// A fresh leaf on the values of x; gradients still reach x's own history through it.
 template <class T>
 Tensor<T> alias_of(const Tensor<T>& x) {
@@ -47,19 +57,20 @@ void require_cotangent(const char* op, const Tensor<T>& y, const Tensor<T>& u) {
 /// Value of f and the cotangents of its arguments.
 template <class T, class F>
 std::pair<Tensor<T>, Tensors<T>> pull_back(const char* op, const F& f, const Tensors<T>& xs, Tensor<T> u) {
+  static_assert(std::is_floating_point_v<T>, "only float and double tensors have gradients");
   const bool outside = grad_mode();
   const std::uint64_t start = node_counter().load(std::memory_order_relaxed);
   Tensors<T> leaves;
-  for (const Tensor<T>& x : xs) leaves.push_back(alias_of(x));
+  for (std::size_t i = 0; i < xs.size(); ++i) {
+    if (!xs[i].defined()) fail<GradError>(op, concat("argument ", i, " is undefined"));
+    leaves.push_back(alias_of(xs[i]));
+  }
   Tensor<T> y;
   {
-    GradModeGuard recording(true);
-    struct Depth {
-      Depth() { ++open_transforms(); }
-      ~Depth() { --open_transforms(); }
-    } depth;
+    const Recording recording;
     y = f(leaves);
   }
+  if (!y.defined()) fail<GradError>(op, "the function returned an undefined tensor");
   require_cotangent(op, y, u);
   if (!u.defined()) u = ones_like(y);
   std::vector<SweepRoot> roots;
@@ -67,7 +78,7 @@ std::pair<Tensor<T>, Tensors<T>> pull_back(const char* op, const F& f, const Ten
   std::vector<Node*> targets;
   for (const Tensor<T>& leaf : leaves) targets.push_back(leaf.node().get());
   SweepOrder order(roots, start);
-  const bool recorded = outside && (u.is_tracked() || order.meets_older());
+  const bool recorded = outside && (u.is_tracked() || order.older() > 0);
   GradModeGuard recording(recorded);
   const std::vector<TensorBase> found = sweep(roots, order, targets, /*release=*/!recorded);
   Tensors<T> cotangents;
@@ -129,22 +140,6 @@ auto grad(F f) {
 template <class T, class F>
 Tensor<T> hvp(const F& f, const Tensor<T>& x, const Tensor<T>& v) {
   return vjp([&](const Tensor<T>& at) { return grad(f)(at); }, x, v);  // the Hessian is symmetric
-}
-
-/// All derivatives of f: [output elements, input elements], one sweep per output element. For small cases.
-template <class T, class F>
-Tensor<T> jacobian(const F& f, const Tensor<T>& x) {
-  const Tensor<T> y = no_grad([&] { return f(x.detach()); });
-  Tensor<T> rows(Shape{y.numel(), x.numel()}, x.device());
-  for (std::int64_t i = 0; i < y.numel(); ++i) {
-    Tensor<T> u = zeros_like(y);
-    Tensor<T> one(u.storage(), i, Shape{1}, Strides{1});
-    backend::fill(mutable_view(one), T(1));
-    const Tensor<T> row = vjp(f, x.detach(), u);  // x.shape()
-    Tensor<T> target(rows.storage(), i * x.numel(), x.shape(), contiguous_strides(x.shape()));
-    backend::copy(view(row), mutable_view(target));
-  }
-  return rows;
 }
 
 }  // namespace ttt

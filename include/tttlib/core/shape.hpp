@@ -77,10 +77,11 @@ inline std::string to_string(const Dims& dims) {
 }
 inline std::ostream& operator<<(std::ostream& out, const Dims& dims) { return out << to_string(dims); }
 
-/// Number of elements of a shape; 1 for a scalar.
+/// Number of elements of a shape; 1 for a scalar. Throws ShapeError if there are more than an int64 can count.
 inline std::int64_t numel(const Shape& shape) {
   std::int64_t n = 1;
-  for (std::int64_t d : shape) n *= d;
+  for (std::int64_t d : shape)
+    if (__builtin_mul_overflow(n, d, &n)) fail<ShapeError>("Shape", concat("too many elements: shape ", shape));
   return n;
 }
 

@@ -8,7 +8,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <vector>
 
 #include "tttlib/core/device.hpp"
@@ -29,23 +28,23 @@ class HostAllocator {
     const std::size_t size = rounded(bytes);
     {
       std::lock_guard lock(mutex_);
-      in_use_ += size;
-      if (in_use_ > peak_) peak_ = in_use_;
       if (auto found = free_.find(size); found != free_.end() && !found->second.empty()) {
         void* block = found->second.back();
         found->second.pop_back();
         cached_ -= size;
+        use(size);
         return block;
       }
     }
     void* block = std::aligned_alloc(alignment, size);
-    if (block) return block;
-    release_cached();
-    block = std::aligned_alloc(alignment, size);
-    if (block) return block;
+    if (!block) {
+      release_cached();
+      block = std::aligned_alloc(alignment, size);
+    }
+    if (!block) fail<Error>("Tensor", concat("out of memory: ", bytes, " bytes asked for, ", bytes_in_use(), " in use"));
     std::lock_guard lock(mutex_);
-    in_use_ -= size;
-    throw std::bad_alloc();
+    use(size);
+    return block;
   }
 
   void deallocate(void* block, std::size_t bytes) {
@@ -70,6 +69,8 @@ class HostAllocator {
   /// Bytes held by live storages now, and the most there ever were.
   std::size_t bytes_in_use() const { return std::lock_guard(mutex_), in_use_; }
   std::size_t peak_bytes() const { return std::lock_guard(mutex_), peak_; }
+  /// Bytes of freed blocks that wait for their next use.
+  std::size_t bytes_cached() const { return std::lock_guard(mutex_), cached_; }
   void reset_peak() {
     std::lock_guard lock(mutex_);
     peak_ = in_use_;
@@ -78,6 +79,11 @@ class HostAllocator {
  private:
   static constexpr std::size_t alignment = 64;
   static constexpr std::size_t slack = std::size_t(16) << 20;
+
+  void use(std::size_t size) {
+    in_use_ += size;
+    if (in_use_ > peak_) peak_ = in_use_;
+  }
 
   /// Rounds up to 64 bytes, and above 1 KiB to an eighth of the next lower power of two.
   static std::size_t rounded(std::size_t bytes) {

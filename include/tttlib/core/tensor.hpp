@@ -105,6 +105,8 @@ class Tensor : public TensorBase {
   /// Accumulated gradient of a leaf; undefined before the first `backward`. Never carries a node.
   Tensor grad() const;                                        // autograd/backward.hpp
   void zero_grad();                                           // autograd/backward.hpp
+  /// Replaces the accumulated gradient of a leaf, e.g. by a clipped one. Throws GradError if this is not a leaf.
+  void set_grad(const Tensor& grad) const;                    // autograd/backward.hpp
   /// Accumulates d(this)/d(leaf) into `.grad()` of every leaf; this must be a scalar unless a cotangent is given.
   void backward(const Tensor& cotangent = {}, bool retain_graph = false) const;  // autograd/backward.hpp
 
@@ -112,7 +114,10 @@ class Tensor : public TensorBase {
   static std::size_t byte_count(const Shape& shape) {
     for (std::int64_t d : shape)
       if (d < 0) fail<ShapeError>("Tensor", concat("negative size: shape ", shape));
-    return static_cast<std::size_t>(ttt::numel(shape)) * sizeof(T);
+    std::int64_t bytes = 0;
+    if (__builtin_mul_overflow(ttt::numel(shape), sizeof(T), &bytes))
+      fail<ShapeError>("Tensor", concat("too many elements: shape ", shape));
+    return static_cast<std::size_t>(bytes);
   }
 };
 

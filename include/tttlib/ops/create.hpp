@@ -110,7 +110,12 @@ void assign(Tensor<T>& target, const Tensor<T>& source) {
   if (target.shape() != source.shape())
     fail<ShapeError>("assign", concat("shapes differ: target ", target.shape(), ", source ", source.shape()));
   require_same_device("assign", target, source);
-  backend::copy(view(source), mutable_view(target));
+  for (std::size_t i = 0; i < target.shape().size(); ++i)
+    if (target.strides()[i] == 0 && target.shape()[i] > 1)
+      fail<ShapeError>("assign", concat("elements of the target share memory: ", target.shape(), " is expanded along axis ", i),
+                       "assign to the tensor before expand, or to a clone");
+  const Tensor<T> values = source.storage() == target.storage() ? clone(source.detach()) : source;  // may overlap
+  backend::copy(view(values), mutable_view(target));
   target.storage()->bump_version();
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 /// Matrix products.
 
+#include "tttlib/core/cost.hpp"
 #include "tttlib/ops/elementwise.hpp"
 
 namespace ttt {
@@ -13,6 +14,7 @@ Tensor<T> matmul_same_batch(const Tensor<T>& a, const Tensor<T>& b) {
   shape[shape.size() - 1] = b.shape().back();
   Tensor<T> c(shape, a.device());
   backend::matmul(view(a), view(b), mutable_view(c));
+  count_macs(c.numel() * a.shape().back());
   return record<T>("matmul", c, {{a, b.is_tracked()}, {b, a.is_tracked()}},
                    [](const Call<T>& call) { return matmul_same_batch(call.g, transpose(call.in(1))); },   // [.., m, n] x [.., n, k]
                    [](const Call<T>& call) { return matmul_same_batch(transpose(call.in(0)), call.g); });  // [.., k, m] x [.., m, n]
@@ -61,6 +63,7 @@ Tensor<T> linear(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b = {}
   const Tensor<T> rows = reshape(x, {in > 0 ? x.numel() / in : 0, in});  // [rows, in]
   Tensor<T> y(Shape{rows.size(0), out}, x.device());                      // [rows, out]
   const Tensor<T> bias = b.defined() ? b.contiguous() : b;
+  count_macs(y.numel() * in);
   backend::linear(view(rows), view(w), bias.data(), mutable_view(y));
   const auto pull_x = [](const Call<T>& c) { return matmul(c.g, c.in(1)); };             // [rows, out] x [out, in]
   const auto pull_w = [](const Call<T>& c) { return matmul(transpose(c.g), c.in(0)); };  // [out, rows] x [rows, in]

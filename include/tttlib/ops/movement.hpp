@@ -203,7 +203,7 @@ struct SliceNode final : Node {
   void pull_into(const TensorBase& g, TensorBase& sum) override {
     const Tensor<T> part(g);
     Tensor<T> target = slice_view(Tensor<T>(sum), axis, start, part.shape()[axis], step);
-    backend::map(formula::Add{}, view(target), view(part), mutable_view(target));
+    add_into(view(target), view(part), mutable_view(target));
   }
   bool adds_in_place() const override { return true; }
 };

@@ -1,0 +1,338 @@
+// tttlib_parity: runs golden cases (inputs, outputs and gradients of a reference implementation, one safetensors file
+// each) and prints how far this library is from them.
+//
+//   tttlib_parity [--dtype float|double] [--path auto|nested|closed] [--perturb] FILE|DIR…
+//
+// One line per case with the relative error (2-norm) of outputs and of gradients; a line for each file it skips and
+// why; then "N passed, N failed". Exits with 1 if a case failed or none ran.
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tttlib/io/safetensors.hpp"
+#include "tttlib/models/configs.hpp"
+#include "tttlib/optim/optimizer.hpp"
+#include "tttlib/optim/schedule.hpp"
+#include "tttlib/ops/composed/loss.hpp"
+#include "tttlib/ttt/ttt_block.hpp"
+
+namespace {
+
+using nlohmann::json;
+using namespace ttt;
+
+struct Settings {
+  TttPath path = TttPath::closed;
+  bool perturb = false;
+};
+
+/// Largest relative errors of one case so far, and what they must stay below.
+struct Errors {
+  double output = 0, gradient = 0;
+  bool has_gradient = false;
+  std::string worst_gradient;
+  double output_bound, gradient_bound;
+
+  explicit Errors(bool is_double) : output_bound(is_double ? 1e-10 : 1e-5), gradient_bound(is_double ? 1e-10 : 1e-4) {}
+  bool passed() const { return output <= output_bound && gradient <= gradient_bound; }  // NaN fails
+};
+
+/// ‖a − b‖ / ‖b‖; ‖a‖ where the reference is exactly zero.
+template <class T>
+double relative_error(const Tensor<T>& value, const Tensor<double>& reference) {
+  if (value.shape() != reference.shape())
+    fail<ShapeError>("parity", concat("shapes differ: ours ", value.shape(), ", reference ", reference.shape()));
+  const std::vector<T> ours = value.to_vector();
+  const std::vector<double> theirs = reference.to_vector();
+  double difference = 0, size = 0;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    const double d = static_cast<double>(ours[i]) - theirs[i];
+    difference += d * d;
+    size += theirs[i] * theirs[i];
+  }
+  return size > 0 ? std::sqrt(difference / size) : std::sqrt(difference);
+}
+
+/// Where NaN counts as the worst error.
+void raise(double& worst, double error) {
+  if (!(error <= worst)) worst = error;
+}
+
+/// Element i of the tensor `name` by the fill rule: splitmix64 of FNV-1a(salt/name), uniform in [−1, 1), scaled.
+template <class T>
+Tensor<T> filled(const std::string& salt, const std::string& name, const Shape& shape, double scale, double shift) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  for (const char c : salt + "/" + name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  Tensor<T> y(shape);
+  for (std::int64_t i = 0; i < y.numel(); ++i) {
+    std::uint64_t z = hash + static_cast<std::uint64_t>(i + 1) * 0x9E3779B97F4A7C15ULL;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+    z ^= z >> 31;
+    const double u = static_cast<double>(z >> 40) / 16777216.0 * 2 - 1;
+    y.data()[i] = static_cast<T>(u * scale + shift);
+  }
+  return y;
+}
+
+/// A parameter by the fill rule's table.
+template <class T>
+Tensor<T> filled_parameter(const std::string& salt, const std::string& name, const Shape& shape) {
+  const std::string last = name.substr(name.rfind('.') + 1);
+  double scale = 0.1, shift = 0;
+  if (last == "running_var") shift = 1;
+  else if (last == "w1" || last == "w2") scale = std::sqrt(3.0 / static_cast<double>(shape.back()));
+  else if (last == "w3") scale = std::sqrt(3.0 / 9.0);
+  else if (shape.size() > 1) scale = std::sqrt(3.0 / static_cast<double>(numel(shape) / shape[0]));
+  else if (last == "weight") shift = 1;
+  return filled<T>(salt, name, shape, scale, shift);
+}
+
+/// Puts the file's parameters (or filled ones) into a module.
+template <class T>
+void load_parameters(Module<T>& module, const SafetensorsFile& file, const Settings& settings) {
+  const auto names = file.names();
+  const bool stored = std::any_of(names.begin(), names.end(), [](const std::string& n) { return n.rfind("param.", 0) == 0; });
+  StateDict<T> state;
+  if (stored) {
+    for (const std::string& name : names)
+      if (name.rfind("param.", 0) == 0) state.emplace_back(name.substr(6), file.get<T>(name));
+  } else {
+    const auto salt = file.metadata().find("salt");
+    if (salt == file.metadata().end()) fail<IoError>("parity", "neither param.* tensors nor a salt to fill them from");
+    for (const auto& entry : module.state_dict())
+      state.emplace_back(entry.first, filled_parameter<T>(salt->second, entry.first, entry.second.shape()));
+  }
+  module.load_state_dict(state);
+  if (!settings.perturb) return;
+  Tensor<T> weight = module.named_parameters().back().second->detach();  // a view of the parameter
+  if (weight.dim() == 1 && module.named_parameters().size() > 1)
+    weight = module.named_parameters()[module.named_parameters().size() - 2].second->detach();
+  weight.data()[0] *= static_cast<T>(1.01);
+}
+
+/// Output, and if the file holds a cotangent all gradients, of a module on an input that `prepare` turns into what
+/// the module takes; `finish` turns the result into the file's layout.
+template <class T, class Prepare, class Finish>
+Errors run_module(Module<T>& module, const SafetensorsFile& file, Tensor<T> x, const Prepare& prepare, const Finish& finish) {
+  Errors errors(std::is_same_v<T, double>);
+  const bool with_gradients = file.contains("cotangent.y");
+  GradModeGuard recording(with_gradients);
+  if (with_gradients) x.requires_grad();
+  const Tensor<T> y = finish(module(prepare(x)));
+  raise(errors.output, relative_error(y, file.get<double>("output.y")));
+  if (!with_gradients) return errors;
+  y.backward(file.get<T>("cotangent.y"));
+  std::map<std::string, Tensor<T>> leaves{{"grad.input.x", x}};
+  for (auto& entry : module.named_parameters()) leaves["grad.param." + entry.first] = *entry.second;
+  for (const std::string& name : file.names()) {
+    if (name.rfind("grad.", 0) != 0) continue;
+    errors.has_gradient = true;
+    const auto found = leaves.find(name);
+    if (found == leaves.end()) fail<Error>("parity", "the model has nothing called " + name);
+    if (!found->second.grad().defined()) fail<Error>("parity", "no gradient arrived at " + name);
+    const double before = errors.gradient;
+    raise(errors.gradient, relative_error(found->second.grad(), file.get<double>(name)));
+    if (errors.gradient != before) errors.worst_gradient = name.substr(5);
+  }
+  return errors;
+}
+
+template <class T>
+Errors run_ttt_block(const SafetensorsFile& file, const json& config, const Settings& settings) {
+  TttBlock<T> block(config.at("dim"), config.at("num_heads"),
+                    {.qkv_bias = config.at("qkv_bias"), .rope = config.at("rope"), .path = settings.path});
+  load_parameters(block, file, settings);
+  const Tensor<T> x = file.get<T>("input.x");  // [B, N, C]
+  const Shape grid{x.size(0), config.at("height").get<std::int64_t>(), config.at("width").get<std::int64_t>(), x.size(2)};
+  return run_module(block, file, x, [&](const Tensor<T>& t) { return reshape(t, grid); },
+                    [&](const Tensor<T>& t) { return reshape(t, x.shape()); });
+}
+
+template <class T>
+Errors run_vit3(const SafetensorsFile& file, const json& config, const Settings& settings) {
+  Vit3Options o;
+  o.patch_size = config.at("patch_size");
+  o.channels = config.at("embed_dim");
+  o.depth = config.at("depth");
+  o.heads = config.at("num_heads");
+  o.num_classes = config.at("num_classes");
+  o.mlp_ratio = config.at("mlp_ratio");
+  o.path = settings.path;
+  Vit3<T> model(o);
+  load_parameters(model, file, settings);
+  const std::int64_t side = config.at("img_size");
+  Tensor<T> x = file.get<T>("input.x");  // [B, 3, side, side], or a corner of it when the input is filled
+  const Shape full{x.size(0), 3, side, side};
+  if (x.shape() != full) {
+    const Tensor<T> whole = filled<T>(file.metadata().at("salt"), "input.x", full, 1.7, 0);
+    Tensor<T> corner = whole;
+    for (std::int64_t axis = 0; axis < 4; ++axis) corner = slice(corner, axis, 0, x.size(axis));
+    if (relative_error(corner, file.get<double>("input.x")) > 1e-6)
+      fail<Error>("parity", "the filled input does not reproduce the corner stored in the file");
+    x = whole;
+  }
+  return run_module(model, file, x, [](const Tensor<T>& t) { return from_nchw(t); }, [](const Tensor<T>& t) { return t; });
+}
+
+/// Names after a prefix, in the file's order.
+std::vector<std::string> names_after(const SafetensorsFile& file, const std::string& prefix) {
+  std::vector<std::string> names;
+  for (const std::string& name : file.names())
+    if (name.rfind(prefix, 0) == 0) names.push_back(name.substr(prefix.size()));
+  return names;
+}
+
+template <class T>
+void run_optimizer(const SafetensorsFile& file, const std::string& key, const json& config, const Settings& settings, Errors& errors) {
+  std::vector<ParamGroup<T>> groups(2);
+  groups[0].weight_decay = config.at("weight_decay");
+  std::vector<std::pair<std::string, Tensor<T>>> parameters;
+  for (const std::string& name : names_after(file, key + ".start.")) {
+    Tensor<T> p = file.get<T>(key + ".start." + name);
+    if (settings.perturb && parameters.empty()) p.data()[0] *= static_cast<T>(1.01);
+    p.requires_grad();
+    parameters.emplace_back(name, p);
+    groups[p.dim() > 1 ? 0 : 1].parameters.emplace_back(name, p);
+  }
+  std::unique_ptr<Optimizer<T>> optimizer;
+  if (config.contains("betas"))
+    optimizer = std::make_unique<AdamW<T>>(groups, AdamWOptions{config.at("lr"), config.at("betas")[0], config.at("betas")[1], config.at("eps")});
+  else
+    optimizer = std::make_unique<Sgd<T>>(groups, SgdOptions{config.at("lr"), config.at("momentum"), config.at("nesterov")});
+  for (int step = 0; file.contains(concat(key, ".after", step, ".", parameters.at(0).first)); ++step) {
+    Tensors<T> all;
+    for (auto& entry : parameters) {
+      entry.second.set_grad(file.get<T>(concat(key, ".grad", step, ".", entry.first)));
+      all.push_back(entry.second);
+    }
+    if (config.contains("clip_grad_norm")) {
+      const double norm = clip_grad_norm(all, config.at("clip_grad_norm"));
+      const double expected = file.get<double>(key + ".grad_norms").to_vector().at(static_cast<std::size_t>(step));
+      raise(errors.output, std::abs(norm - expected) / expected);
+    }
+    optimizer->step();
+    for (auto& entry : parameters)
+      raise(errors.output, relative_error(entry.second.detach(), file.get<double>(concat(key, ".after", step, ".", entry.first))));
+  }
+}
+
+template <class T>
+Errors run_optim_and_loss(const SafetensorsFile& file, const json& config, const Settings& settings) {
+  Errors errors(std::is_same_v<T, double>);
+  for (const auto& entry : config.items()) {
+    if (!names_after(file, entry.key() + ".start.").empty()) {
+      run_optimizer<T>(file, entry.key(), entry.value(), settings, errors);
+    } else if (entry.key() == "schedule.cosine") {
+      const json& c = entry.value();
+      const CosineSchedule schedule{c.at("lr"), c.at("lr_min"), c.at("warmup_lr_init"), c.at("total_steps"), c.at("warmup_steps")};
+      const std::vector<double> expected = file.get<double>("schedule.cosine").to_vector();
+      for (std::size_t i = 0; i < expected.size(); ++i)
+        raise(errors.output, std::abs(schedule(static_cast<std::int64_t>(i)) - expected[i]) / std::abs(expected[i]));
+    } else {
+      fail<Error>("parity", "nothing known about config entry " + entry.key());
+    }
+  }
+  if (!file.contains("cross_entropy.logits")) return errors;
+  Tensor<T> logits = file.get<T>("cross_entropy.logits");
+  if (settings.perturb) logits.data()[0] *= static_cast<T>(1.01);
+  const Tensor<std::int64_t> labels = file.get<std::int64_t>("cross_entropy.labels");
+  const Tensor<T> soft = file.get<T>("cross_entropy.soft_targets");
+  const auto check = [&](const std::string& name, const auto& loss) {
+    const auto result = value_and_grad(loss)(logits);
+    raise(errors.output, relative_error(reshape(result.first, file.shape("cross_entropy." + name)), file.get<double>("cross_entropy." + name)));
+    raise(errors.gradient, relative_error(result.second, file.get<double>("cross_entropy." + name + ".grad")));
+    errors.has_gradient = true;
+  };
+  check("hard", [&](const Tensor<T>& x) { return cross_entropy(x, labels); });
+  check("smooth", [&](const Tensor<T>& x) { return cross_entropy(x, labels, {.label_smoothing = 0.1}); });
+  check("soft", [&](const Tensor<T>& x) { return cross_entropy(x, soft); });
+  return errors;
+}
+
+/// Runs one file, or says in `skipped` why not.
+template <class T>
+Errors run_case(const SafetensorsFile& file, const Settings& settings, std::string& skipped) {
+  const auto kind = file.metadata().find("case"), text = file.metadata().find("config");
+  if (kind == file.metadata().end() || text == file.metadata().end()) {
+    skipped = "no case and config in the metadata";
+    return Errors(true);
+  }
+  const json config = json::parse(text->second);
+  if (kind->second == "ttt_block") return run_ttt_block<T>(file, config, settings);
+  if (kind->second == "vit3") return run_vit3<T>(file, config, settings);
+  if (kind->second == "optim_and_loss") return run_optim_and_loss<T>(file, config, settings);
+  skipped = "case " + kind->second + " is not known to this version";
+  return Errors(true);
+}
+
+/// The safetensors files among the arguments, folders opened one level deep, in order of name.
+std::vector<std::string> files_of(const std::vector<std::string>& arguments) {
+  std::vector<std::string> files;
+  for (const std::string& argument : arguments) {
+    if (!std::filesystem::exists(argument)) fail<IoError>("parity", "no such file or folder: " + argument);
+    if (!std::filesystem::is_directory(argument)) {
+      files.push_back(argument);
+      continue;
+    }
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(argument))
+      if (entry.path().extension() == ".safetensors") found.push_back(entry.path().string());
+    std::sort(found.begin(), found.end());
+    files.insert(files.end(), found.begin(), found.end());
+  }
+  return files;
+}
+
+int run(const std::vector<std::string>& arguments, bool in_double, const Settings& settings) {
+  int passed = 0, failed = 0;
+  for (const std::string& path : files_of(arguments)) {
+    const std::string name = std::filesystem::path(path).stem().string();
+    std::string skipped;
+    try {
+      const SafetensorsFile file = load_safetensors_file(path);
+      const Errors errors = in_double ? run_case<double>(file, settings, skipped) : run_case<float>(file, settings, skipped);
+      if (!skipped.empty()) {
+        std::printf("skip  %-44s %s\n", name.c_str(), skipped.c_str());
+        continue;
+      }
+      std::printf("%s  %-44s outputs %.1e (at most %.0e)", errors.passed() ? "ok  " : "FAIL", name.c_str(), errors.output, errors.output_bound);
+      if (errors.has_gradient)
+        std::printf("  gradients %.1e (at most %.0e)%s%s", errors.gradient, errors.gradient_bound,
+                    errors.worst_gradient.empty() ? "" : ", worst ", errors.worst_gradient.c_str());
+      std::printf("\n");
+      ++(errors.passed() ? passed : failed);
+    } catch (const std::exception& e) {
+      std::printf("FAIL  %-44s %s\n", name.c_str(), e.what());
+      ++failed;
+    }
+    std::fflush(stdout);
+  }
+  if (passed + failed == 0) std::printf("no case ran\n");
+  std::printf("%d passed, %d failed\n", passed, failed);
+  return failed > 0 || passed == 0 ? 1 : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Compares tttlib with golden cases of a reference implementation");
+  std::string dtype = "double", path = "auto";
+  std::vector<std::string> arguments;
+  Settings settings;
+  app.add_option("--dtype", dtype, "Precision to compute in")->check(CLI::IsMember({"float", "double"}))->capture_default_str();
+  app.add_option("--path", path, "How the inner step is computed")->check(CLI::IsMember({"auto", "nested", "closed"}))->capture_default_str();
+  app.add_flag("--perturb", settings.perturb, "Move one weight of every case by 1 %: each case must then fail");
+  app.add_option("files", arguments, "Case files, or folders of them")->required();
+  CLI11_PARSE(app, argc, argv);
+  settings.path = path == "nested" ? TttPath::nested : TttPath::closed;
+  try {
+    return run(arguments, dtype == "double", settings);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
+}

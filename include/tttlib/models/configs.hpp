@@ -1,0 +1,66 @@
+#pragma once
+/// The table of published sizes, and models by name.
+
+#include <optional>
+
+#include "tttlib/models/vit3.hpp"
+
+namespace ttt {
+
+/// One row: a model's name and its sizes.
+struct ModelConfig {
+  const char* name;
+  std::int64_t image_size, patch_size, channels, depth, heads;
+  const char* source;
+};
+
+inline constexpr ModelConfig model_configs[] = {
+    {"vit3_nano", 32, 4, 96, 6, 3, "this project; for 32 x 32 images"},
+    {"vit3_tiny", 224, 16, 192, 12, 6, "arXiv 2512.01643, ViT3-T"},
+    {"vit3_small", 224, 16, 384, 12, 6, "arXiv 2512.01643, ViT3-S"},
+    {"vit3_base", 224, 16, 768, 12, 12, "arXiv 2512.01643, ViT3-B"},
+};
+
+/// What a user may change about a named model; unset values keep the table's.
+struct ModelOptions {
+  std::int64_t num_classes = 1000;
+  std::optional<std::int64_t> image_size;  // any multiple of the patch; the default only matters for summaries
+  std::optional<std::int64_t> patch_size;
+  double drop_path = 0;
+  TttPath path = TttPath::closed;
+};
+
+/// The row of a name. Throws Error listing the known names.
+inline const ModelConfig& model_config(const std::string& name) {
+  std::string known;
+  for (const ModelConfig& config : model_configs) {
+    if (name == config.name) return config;
+    known += concat(known.empty() ? "" : ", ", config.name);
+  }
+  fail<Error>("create_model", concat("unknown model \"", name, "\""), "known names: " + known);
+}
+
+/// Side of the images a named model is summarised and trained at: the option, or the table's.
+inline std::int64_t image_size_of(const std::string& name, const ModelOptions& options) {
+  return options.image_size.value_or(model_config(name).image_size);
+}
+
+/// A freshly initialised model. Throws Error for an unknown name, ShapeError for sizes that do not fit.
+template <class T = float>
+std::shared_ptr<Module<T>> create_model(const std::string& name, const ModelOptions& options = {}) {
+  const ModelConfig& config = model_config(name);
+  Vit3Options o;
+  o.patch_size = options.patch_size.value_or(config.patch_size);
+  o.channels = config.channels;
+  o.depth = config.depth;
+  o.heads = config.heads;
+  o.num_classes = options.num_classes;
+  o.drop_path = options.drop_path;
+  o.path = options.path;
+  if (o.num_classes < 1) fail<ShapeError>("create_model", concat("num_classes must be positive: ", o.num_classes));
+  if (o.patch_size < 1 || image_size_of(name, options) % o.patch_size != 0)
+    fail<ShapeError>("create_model", concat("image size must be a multiple of the patch: image ", image_size_of(name, options), ", patch ", o.patch_size));
+  return std::make_shared<Vit3<T>>(o);
+}
+
+}  // namespace ttt

@@ -1,0 +1,27 @@
+#pragma once
+/// Dropout and DropPath (stochastic depth): active in training only.
+
+#include "tttlib/nn/module.hpp"
+#include "tttlib/ops/composed/dropout.hpp"
+
+namespace ttt {
+
+/// Zeroes elements with probability `rate`, scales the rest by 1/(1 − rate).
+template <class T>
+class Dropout : public Module<T> {
+ public:
+  double rate;
+  explicit Dropout(double r = 0.5) : Module<T>("Dropout"), rate(r) {}
+  Tensor<T> forward(const Tensor<T>& x) override { return this->is_training() ? dropout(x, rate) : x; }
+};
+
+/// Zeroes whole images (first axis) with probability `rate`, scales the rest by 1/(1 − rate).
+template <class T>
+class DropPath : public Module<T> {
+ public:
+  double rate;
+  explicit DropPath(double r = 0) : Module<T>("DropPath"), rate(r) {}
+  Tensor<T> forward(const Tensor<T>& x) override { return this->is_training() && rate > 0 ? drop_path(x, rate) : x; }
+};
+
+}  // namespace ttt

@@ -1,0 +1,37 @@
+#pragma once
+/// Linear and Mlp.
+
+#include "tttlib/nn/init.hpp"
+#include "tttlib/nn/module.hpp"
+#include "tttlib/ops/matmul.hpp"
+
+namespace ttt {
+
+/// y = x·weightᵀ + bias:   [.., in] -> [.., out].
+template <class T>
+class Linear : public Module<T> {
+ public:
+  Tensor<T> weight;  // [out, in]
+  Tensor<T> bias;    // [out], undefined without bias
+
+  Linear(std::int64_t in, std::int64_t out, bool with_bias = true) : Module<T>("Linear") {
+    this->register_parameter("weight", weight, init::kaiming_uniform<T>({out, in}));
+    if (with_bias) this->register_parameter("bias", bias, init::bias_uniform<T>({out, in}, out));
+  }
+  Tensor<T> forward(const Tensor<T>& x) override { return linear(x, weight, bias); }
+};
+
+/// fc2(gelu(fc1(x))):   [.., width] -> [.., width].
+template <class T>
+class Mlp : public Module<T> {
+ public:
+  std::shared_ptr<Linear<T>> fc1, fc2;
+
+  Mlp(std::int64_t width, std::int64_t hidden) : Module<T>("Mlp") {
+    fc1 = this->register_module("fc1", std::make_shared<Linear<T>>(width, hidden));
+    fc2 = this->register_module("fc2", std::make_shared<Linear<T>>(hidden, width));
+  }
+  Tensor<T> forward(const Tensor<T>& x) override { return (*fc2)(gelu((*fc1)(x))); }
+};
+
+}  // namespace ttt

@@ -1,0 +1,37 @@
+#pragma once
+/// Exponential moving average of a module's weights.
+
+#include "tttlib/nn/module.hpp"
+#include "tttlib/ops/elementwise.hpp"
+
+namespace ttt {
+
+/// average ← decay·average + (1 − decay)·weights, for parameters and buffers alike.
+template <class T>
+class Ema {
+ public:
+  Ema(Module<T>& module, double decay) : decay_(decay) {
+    for (const auto& entry : module.state_dict()) average_.emplace_back(entry.first, clone(entry.second));
+  }
+
+  void update(Module<T>& module) {
+    NoGradGuard guard;
+    const StateDict<T> now = module.state_dict();
+    for (std::size_t i = 0; i < average_.size(); ++i)
+      assign(average_[i].second, add(mul(average_[i].second, static_cast<T>(decay_)), mul(now[i].second, static_cast<T>(1 - decay_))));
+  }
+
+  /// The averaged weights, ready for `load_state_dict` or a checkpoint.
+  const StateDict<T>& state_dict() const { return average_; }
+  void load_state_dict(const StateDict<T>& state) {
+    for (auto& entry : average_)
+      for (const auto& other : state)
+        if (other.first == entry.first) assign(entry.second, other.second);
+  }
+
+ private:
+  double decay_;
+  StateDict<T> average_;
+};
+
+}  // namespace ttt
