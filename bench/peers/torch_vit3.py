@@ -170,7 +170,7 @@ def read_case(path):
 
 
 def check(path):
-    """Prints the relative errors of the output and of the worst gradient; returns whether all are below 1e-10."""
+    """Prints the relative errors of output and worst gradient; returns whether all are below 1e-10."""
     kind, config, tensors = read_case(path)
     if kind == "vit3":
         names = ("patch_size", "embed_dim", "depth", "num_heads", "num_classes", "mlp_ratio")
