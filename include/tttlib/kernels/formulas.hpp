@@ -83,14 +83,11 @@ TTT_FORMULA_2(LessEqual, x <= y ? T(1) : T(0))
 
 // --- first-order rules in one pass: y = cotangent, x = the op's input
 TTT_FORMULA_2(ReluPull, x > T(0) ? y : T(0))
-/// ḡ · S'(x)
+/// ḡ · S'(x), with the very bits of the product that a recorded sweep computes
 struct SiluPull {
   double p = 0, q = 0;
   template <class T>
-  TTT_HD T operator()(T x, T y) const {
-    const T s = math::sigmoid(x);
-    return y * s * (T(1) + x * (T(1) - s));
-  }
+  TTT_HD T operator()(T x, T y) const { return y * SiluGrad{}(x); }
 };
 /// ḡ · S''(x), S''(x) = σ(1−σ)(2 + x(1−2σ))
 struct SiluGradPull {

@@ -63,4 +63,9 @@ std::shared_ptr<Module<T>> create_model(const std::string& name, const ModelOpti
   return std::make_shared<Vit3<T>>(o);
 }
 
+#if defined(TTTLIB_COMPILED)
+extern template std::shared_ptr<Module<float>> create_model<float>(const std::string&, const ModelOptions&);
+extern template std::shared_ptr<Module<double>> create_model<double>(const std::string&, const ModelOptions&);
+#endif
+
 }  // namespace ttt

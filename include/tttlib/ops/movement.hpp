@@ -355,6 +355,7 @@ Tensor<To> cast(const Tensor<From>& x) {
     if (!x.device().is_cpu()) fail<DeviceError>("cast", concat("x is on ", x.device()), "cast on the CPU");
     Tensor<To> y(x.shape());
     cpu_backend::cast(view(x), mutable_view(y));
+    if (anomaly_mode()) require_finite("cast", y);
     if constexpr (std::is_same_v<To, std::int64_t> || std::is_same_v<From, std::int64_t>) return y;
     else {
       if (!grad_mode() || !x.is_tracked()) return y;

@@ -74,10 +74,11 @@ MatrixRef<const T> with_unit_stride(const MatrixRef<const T>& m, std::vector<T>&
   return {buffer.data(), m.rows, m.columns, m.columns, 1};
 }
 
-/// Rows (or columns) per tile: tiles of a few million operations, never thinner than 32.
+/// Rows (or columns) per tile: tiles of about 16 million operations, never thinner than 96, because every tile repacks
+/// the whole operand that it shares with its neighbours.
 inline std::int64_t tile_size(std::int64_t length, std::int64_t operations_per_line) {
-  std::int64_t lines = 4'000'000 / (operations_per_line + 1);
-  if (lines < 32) lines = 32;
+  std::int64_t lines = 16'000'000 / (operations_per_line + 1);
+  if (lines < 96) lines = 96;
   const std::int64_t tiles = (length + lines - 1) / lines;
   const std::int64_t even = (length + tiles - 1) / tiles;
   return (even + 7) / 8 * 8;

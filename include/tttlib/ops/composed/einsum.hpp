@@ -66,7 +66,7 @@ Tensor<T> sum_letters(const Tensor<T>& x, std::string& letters, const std::strin
 
 }  // namespace detail
 
-/// Einstein summation with an explicit output, e.g. einsum("bij,bjk->bik", {a, b}): one or two tensors, letters as
+/// Einstein summation with an explicit output, e.g. einsum("bij,bjk->bik", a, b): one or two tensors, letters as
 /// axes, each at most once per term. Throws ShapeError if the equation and the tensors do not fit.
 template <class T>
 Tensor<T> einsum(const std::string& equation, const Tensors<T>& xs) {
@@ -111,6 +111,14 @@ Tensor<T> einsum(const std::string& equation, const Tensors<T>& xs) {
   const Tensor<T> y = reshape(detail::permute_letters(b, right, batch + inner + columns), {batches, k, n});  // [batch, k, n]
   const Tensor<T> z = reshape(matmul(x, y), shape_of(batch + rows + columns));
   return detail::permute_letters(z, batch + rows + columns, terms.output);
+}
+template <class T>
+Tensor<T> einsum(const std::string& equation, const Tensor<T>& a) {
+  return einsum(equation, Tensors<T>{a});
+}
+template <class T>
+Tensor<T> einsum(const std::string& equation, const Tensor<T>& a, const Tensor<T>& b) {
+  return einsum(equation, Tensors<T>{a, b});
 }
 
 }  // namespace ttt

@@ -1,0 +1,195 @@
+#pragma once
+
+#include <cmath>
+#include <filesystem>
+
+#include "tttlib/ops/composed/loss.hpp"
+#include "tttlib/optim/schedule.hpp"
+#include "tttlib/train/classifier.hpp"
+#include "tttlib/train/progress.hpp"
+
+namespace ttt {
+
+TTTLIB_INLINE Evaluation evaluate(Module<float>& model, const ImageDataset& dataset, std::int64_t batch_size) {
+  NoGradGuard guard;
+  const bool was_training = model.is_training();
+  model.eval();
+  Evaluation result;
+  result.predicted.resize(static_cast<std::size_t>(dataset.size()));
+  result.class_correct.resize(dataset.class_names.size());
+  result.class_total.resize(dataset.class_names.size());
+  LoaderOptions options;
+  options.batch_size = batch_size;
+  const DataLoader loader(dataset, options);
+  std::int64_t correct = 0;
+  auto batches = loader.epoch(0);
+  for (const Batch& batch : batches) {
+    const Tensor<float> logits = model(batch.images);              // [B, classes]
+    const std::vector<std::int64_t> best = argmax(logits).to_vector();  // [B]
+    result.loss += static_cast<double>(cross_entropy(logits, batch.labels, {.reduce = Reduce::sum}).item());
+    for (std::size_t i = 0; i < best.size(); ++i) {
+      const std::int64_t label = batch.labels.data()[i];
+      const bool right = best[i] == label;
+      result.predicted[static_cast<std::size_t>(batch.indices[i])] = best[i];
+      correct += right;
+      result.class_correct[static_cast<std::size_t>(label)] += right;
+      ++result.class_total[static_cast<std::size_t>(label)];
+    }
+  }
+  result.loss /= static_cast<double>(dataset.size());
+  result.top1 = static_cast<double>(correct) / static_cast<double>(dataset.size());
+  model.train(was_training);
+  return result;
+}
+
+namespace detail {
+
+/// Loss of one batch, with gradients of this batch alone in the parameters.
+inline double forward_and_backward(Module<float>& model, const Batch& batch, double label_smoothing) {
+  model.zero_grad();
+  const Tensor<float> loss = cross_entropy(model(batch.images), batch.labels, {.label_smoothing = label_smoothing});
+  const double value = static_cast<double>(loss.item());
+  if (std::isfinite(value)) loss.backward();
+  return value;
+}
+
+/// Repeats a step whose loss or gradient was not finite with anomaly mode on, which throws at the first bad op.
+[[noreturn]] inline void explain_nan(Module<float>& model, const Batch& batch, const TrainOptions& options,
+                                     std::uint64_t random_stream, std::int64_t step, double loss) {
+  default_generator().next_stream = random_stream;
+  AnomalyGuard guard;
+  cross_entropy(model(batch.images), batch.labels, {.label_smoothing = options.label_smoothing}).backward();
+  fail<Error>("train", concat("the loss or its gradient is not finite in step ", step, ": loss ", loss), "lower the learning rate");
+}
+
+/// Swaps averaged weights into a model for one scope.
+class UseEma {
+ public:
+  UseEma(Module<float>& model, const Ema<float>* ema) : model_(model), active_(ema != nullptr) {
+    if (!active_) return;
+    for (const auto& entry : model.state_dict()) before_.emplace_back(entry.first, clone(entry.second));
+    model.load_state_dict(ema->state_dict());
+  }
+  ~UseEma() {
+    if (active_) model_.load_state_dict(before_);
+  }
+  UseEma(const UseEma&) = delete;
+  UseEma& operator=(const UseEma&) = delete;
+
+ private:
+  Module<float>& model_;
+  bool active_;
+  StateDict<float> before_;
+};
+
+inline std::string run_identity(const TrainOptions& o, std::int64_t images) {
+  return concat(o.description, ", ", images, " images, epochs ", o.epochs, ", batch ", o.batch_size, ", lr ", o.lr, ", decay ",
+                o.weight_decay, ", warm-up ", o.warmup_epochs, ", smoothing ", o.label_smoothing, ", clip ", o.clip_grad, ", ema ",
+                o.ema, ", crop ", o.crop_padding, ", flip ", o.flip, ", seed ", o.seed);
+}
+
+}  // namespace detail
+
+TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageDataset& train, const ImageDataset& test,
+                                           const TrainOptions& options, const std::function<bool()>& should_stop) {
+  LoaderOptions loading;
+  loading.batch_size = options.batch_size;
+  loading.shuffle = loading.drop_last = true;
+  loading.seed = options.seed;
+  loading.augment.crop_padding = options.crop_padding;
+  loading.augment.flip = options.flip;
+  const DataLoader loader(train, loading);
+  const std::int64_t batches = loader.batches_per_epoch();
+
+  std::error_code error;
+  std::filesystem::create_directories(options.out, error);
+  if (error) fail<IoError>("train", concat("cannot make the output folder: ", options.out, ": ", error.message()));
+  const std::string state_path = options.out + "/training_state.safetensors";
+  const std::string identity = detail::run_identity(options, train.size());
+
+  AdamW<float> optimizer(param_groups(model, {.weight_decay = options.weight_decay}), {.lr = options.lr});
+  std::unique_ptr<Ema<float>> ema;
+  if (options.ema > 0) ema = std::make_unique<Ema<float>>(model, options.ema);
+  CosineSchedule schedule;
+  schedule.lr = options.lr;
+  schedule.total_steps = options.epochs * batches;
+  schedule.warmup_steps = static_cast<std::int64_t>(options.warmup_epochs * static_cast<double>(batches));
+  schedule.ramp = true;
+
+  TrainResult result;
+  TrainingState& state = result.state;
+  if (options.resume) {
+    state = load_training_state(state_path, model, optimizer, ema.get(), identity);
+    write_metrics(options.out + "/metrics.jsonl", state.history);
+  } else {
+    save_training_state(state_path, model, optimizer, ema.get(), state, identity);  // fails early if nothing can be written
+  }
+
+  ProgressBar progress;
+  model.train();
+  while (state.epoch < options.epochs) {
+    const std::string title = concat("epoch ", state.epoch + 1, "/", options.epochs);
+    auto epoch = loader.epoch(state.epoch, state.batch);
+    auto start = std::chrono::steady_clock::now();
+    for (const Batch& batch : epoch) {
+      const std::uint64_t random_stream = default_generator().next_stream;
+      optimizer.set_lr(schedule(state.step));
+      const double loss = detail::forward_and_backward(model, batch, options.label_smoothing);
+      const double norm = std::isfinite(loss) ? clip_grad_norm(model, options.clip_grad) : loss;
+      if (!std::isfinite(norm)) detail::explain_nan(model, batch, options, random_stream, state.step, loss);
+      optimizer.step();
+      if (ema) ema->update(model);
+      const std::int64_t images = batch.labels.numel();
+      state.loss_sum += loss * static_cast<double>(images);
+      state.images += images;
+      ++state.batch;
+      ++state.step;
+      const auto now = std::chrono::steady_clock::now();
+      state.seconds += std::chrono::duration<double>(now - start).count();
+      start = now;
+      const double rate = static_cast<double>(state.images) / state.seconds;
+      progress.update(title, state.batch, batches,
+                      {state.loss_sum / static_cast<double>(state.images), optimizer.lr(), rate,
+                       static_cast<double>((schedule.total_steps - state.step) * options.batch_size) / rate});
+      if (should_stop && should_stop()) {
+        progress.line(title + " interrupted");
+        save_training_state(state_path, model, optimizer, ema.get(), state, identity);
+        result.interrupted = true;
+        return result;
+      }
+    }
+    EpochMetrics metrics;
+    {
+      const detail::UseEma averaged(model, ema.get());
+      result.evaluation = evaluate(model, test);
+      metrics.epoch = ++state.epoch;
+      metrics.train_loss = state.loss_sum / static_cast<double>(state.images);
+      metrics.test_loss = result.evaluation.loss;
+      metrics.test_top1 = result.evaluation.top1;
+      metrics.images_per_second = static_cast<double>(state.images) / state.seconds;
+      metrics.lr = optimizer.lr();
+      metrics.seconds = state.seconds;
+      state.history.push_back(metrics);
+      const bool best = metrics.test_top1 > state.best_top1;
+      if (best) state.best_top1 = metrics.test_top1;
+      save_weights(options.out + "/last.safetensors", model.state_dict(), identity);
+      if (best) save_weights(options.out + "/best.safetensors", model.state_dict(), identity);
+    }
+    state.batch = 0;
+    state.loss_sum = state.seconds = 0;
+    state.images = 0;
+    save_training_state(state_path, model, optimizer, ema.get(), state, identity);
+    write_metrics(options.out + "/metrics.jsonl", state.history);
+    char text[160];
+    std::snprintf(text, sizeof text, "%s  train loss %.4f  test loss %.4f  test top-1 %.4f  %.0f images/s  lr %.2e", title.c_str(),
+                  metrics.train_loss, metrics.test_loss, metrics.test_top1, metrics.images_per_second, metrics.lr);
+    progress.line(text);
+  }
+  if (result.evaluation.predicted.empty()) {  // resumed after the last epoch
+    const detail::UseEma averaged(model, ema.get());
+    result.evaluation = evaluate(model, test);
+  }
+  return result;
+}
+
+}  // namespace ttt

@@ -1,0 +1,51 @@
+#pragma once
+/// Training and evaluating an image classifier: what examples/train_classifier.cpp runs.
+
+#include <functional>
+
+#include "tttlib/data/loader.hpp"
+#include "tttlib/train/training_state.hpp"
+
+namespace ttt {
+
+struct TrainOptions {
+  std::int64_t epochs = 20, batch_size = 64;
+  double lr = 1e-3, weight_decay = 0.05, warmup_epochs = 2, label_smoothing = 0.1, clip_grad = 5;
+  double ema = 0;              // decay of averaged weights; 0: none
+  std::uint64_t seed = 0;
+  int crop_padding = 4;        // random crop after padding by this many pixels; 0: none
+  bool flip = true;            // random horizontal flip
+  std::string out = "runs/classifier";
+  std::string description;     // of the run: model and data; a resumed run must match
+  bool resume = false;
+};
+
+/// Results on a data set.
+struct Evaluation {
+  double loss = 0, top1 = 0;
+  std::vector<std::int64_t> predicted;             // [images]
+  std::vector<std::int64_t> class_correct, class_total;  // [classes]
+};
+
+/// Runs a model over a data set in eval mode.
+Evaluation evaluate(Module<float>& model, const ImageDataset& dataset, std::int64_t batch_size = 100);
+
+struct TrainResult {
+  TrainingState state;
+  Evaluation evaluation;     // of the last weights (the averaged ones with ema)
+  bool interrupted = false;  // `should_stop` said so; the state is on disk
+};
+
+/// Trains with AdamW (no decay on 1-D parameters), a cosine schedule to 0 per step times a linear warm-up ramp, label
+/// smoothing and clipping; the last incomplete batch of an epoch is left out. Writes into `options.out`:
+/// metrics.jsonl, last.safetensors and best.safetensors (weights), training_state.safetensors (for `resume`).
+/// `should_stop` is asked after every step. Throws IoError if a file cannot be written, and Error naming the first op
+/// with a NaN or infinity if the loss stops being a number.
+TrainResult train_classifier(Module<float>& model, const ImageDataset& train, const ImageDataset& test,
+                             const TrainOptions& options, const std::function<bool()>& should_stop = {});
+
+}  // namespace ttt
+
+#if !defined(TTTLIB_COMPILED)
+#include "tttlib/train/classifier-inl.hpp"
+#endif

@@ -1,0 +1,2 @@
+/// Bodies of io/ for tttlib::compiled.
+#include "tttlib/io/safetensors-inl.hpp"

@@ -1,0 +1,3 @@
+// Bodies of train/ for tttlib::compiled.
+#include "tttlib/train/classifier-inl.hpp"
+#include "tttlib/train/training_state-inl.hpp"
