@@ -37,7 +37,8 @@ Tensor<T> stop_gradient(const Tensor<T>& x) {
 /// Throws DeviceError if two operands live on different devices.
 inline void require_same_device(const char* op, const TensorBase& a, const TensorBase& b) {
   if (a.device() != b.device())
-    fail<DeviceError>(op, concat("operands on different devices: a on ", a.device(), ", b on ", b.device()), "move one with to(device)");
+    fail<DeviceError>(op, concat("operands on different devices: a on ", a.device(), ", b on ", b.device()),
+                      "move one with to(device)");
 }
 
 namespace detail {
@@ -61,7 +62,8 @@ template <class T>
 Tensor<T> add_same(const Tensor<T>& a, const Tensor<T>& b) {
   Tensor<T> y = empty_like(a);
   add_into(view(a), view(b), mutable_view(y));
-  return record<T>("add", y, {a, b}, [](const Call<T>& c) { return c.g; }, [](const Call<T>& c) { return c.g; });
+  return record<T>(
+      "add", y, {a, b}, [](const Call<T>& c) { return c.g; }, [](const Call<T>& c) { return c.g; });
 }
 
 /// a + b for a sweep. Outside of recording, a sum that nobody else holds is updated in place.
@@ -69,7 +71,8 @@ template <class T>
 TensorBase accumulate(const TensorBase& a, const TensorBase& b, bool owned) {
   Tensor<T> x(a), y(b);
   if (grad_mode()) return add_same(x, y);
-  Tensor<T> target = owned && a.storage().use_count() == 2 && a.is_contiguous() ? x : empty_like(x);  // a and x
+  Tensor<T> target =
+      owned && a.storage().use_count() == 2 && a.is_contiguous() ? x : empty_like(x);  // a and x
   add_into(view(x), view(y), mutable_view(target));
   return target;
 }
@@ -78,10 +81,14 @@ TensorBase accumulate(const TensorBase& a, const TensorBase& b, bool owned) {
 template <class F>
 TensorBase with_float_type(DType dtype, const F& f) {
   switch (dtype) {
-    case DType::float32: return f(static_cast<float*>(nullptr));
-    case DType::float64: return f(static_cast<double*>(nullptr));
-    case DType::bfloat16: return f(static_cast<bf16*>(nullptr));
-    case DType::int64: break;
+    case DType::float32:
+      return f(static_cast<float*>(nullptr));
+    case DType::float64:
+      return f(static_cast<double*>(nullptr));
+    case DType::bfloat16:
+      return f(static_cast<bf16*>(nullptr));
+    case DType::int64:
+      break;
   }
   fail<GradError>("backward", concat("tensors of ", dtype, " have no gradients"));
 }

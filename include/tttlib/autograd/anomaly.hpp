@@ -28,7 +28,8 @@ template <class T>
 void require_finite(const char* op, const Tensor<T>& x, const char* what = "result") {
   if constexpr (std::is_floating_point_v<T>) {
     if (!backend::all_finite(view(x)))
-      fail<Error>(op, concat(what, " ", x.shape(), " holds NaN or Inf"), "this is the first op where it appeared");
+      fail<Error>(op, concat(what, " ", x.shape(), " holds NaN or Inf"),
+                  "this is the first op where it appeared");
   }
 }
 

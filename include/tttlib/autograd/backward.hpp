@@ -11,7 +11,8 @@ Tensor<T>& Tensor<T>::requires_grad(bool on) {
   if (!defined()) fail<GradError>("requires_grad", "the tensor is undefined");
   const bool is_leaf = dynamic_cast<LeafNode*>(node_.get()) != nullptr;
   if (node_ && !is_leaf)
-    fail<GradError>("requires_grad", concat("not a leaf: ", shape_, " was made by ", node_->op), "detach it first");
+    fail<GradError>("requires_grad", concat("not a leaf: ", shape_, " was made by ", node_->op),
+                    "detach it first");
   if (!on) {
     set_node(nullptr);
   } else if (!is_leaf) {
@@ -37,7 +38,8 @@ template <class T>
 void Tensor<T>::set_grad(const Tensor& grad) const {
   auto* leaf = dynamic_cast<LeafNode*>(node_.get());
   if (!leaf) fail<GradError>("set_grad", concat("not a leaf: ", shape_));
-  if (grad.shape() != shape_) fail<ShapeError>("set_grad", concat("shapes differ: tensor ", shape_, ", gradient ", grad.shape()));
+  if (grad.shape() != shape_)
+    fail<ShapeError>("set_grad", concat("shapes differ: tensor ", shape_, ", gradient ", grad.shape()));
   leaf->grad = grad.detach();
 }
 
@@ -45,9 +47,12 @@ template <class T>
 void Tensor<T>::backward(const Tensor& cotangent, bool retain_graph) const {
   if (detail::open_transforms() > 0)
     fail<GradError>("backward", "called inside a function under grad or vjp", "use grad(f)(x) there");
-  if (!node_) fail<GradError>("backward", concat("nothing to differentiate: ", shape_, " has no history"), "mark inputs with requires_grad()");
+  if (!node_)
+    fail<GradError>("backward", concat("nothing to differentiate: ", shape_, " has no history"),
+                    "mark inputs with requires_grad()");
   if (!cotangent.defined() && numel() != 1)
-    fail<GradError>("backward", concat("the tensor must be a scalar, it is ", shape_), "pass a cotangent of that shape");
+    fail<GradError>("backward", concat("the tensor must be a scalar, it is ", shape_),
+                    "pass a cotangent of that shape");
   detail::require_cotangent("backward", *this, cotangent);
   NoGradGuard guard;
   const std::vector<SweepRoot> roots{{node_, cotangent.defined() ? cotangent.detach() : ones_like(*this)}};
@@ -60,27 +65,31 @@ void Tensor<T>::backward(const Tensor& cotangent, bool retain_graph) const {
     auto* leaf = static_cast<LeafNode*>(targets[i]);
     const TensorBase& g = found[i];
     if (!g.defined()) continue;
+    // What reaches a leaf may be a view, or shared with another leaf or the cotangent: then the leaf takes a
+    // copy.
+    const bool ours = g.storage().use_count() == 1 && g.is_contiguous();
     if (leaf->grad.defined()) leaf->grad = detail::accumulate(leaf->grad, g, /*owned=*/true);
-    else if (g.storage().use_count() == 1 && g.is_contiguous()) leaf->grad = g;
-    else leaf->grad = detail::owned_sum(leaf->output, g);  // a view, or shared with another leaf or the cotangent
+    else leaf->grad = ours ? g : detail::owned_sum(leaf->output, g);
   }
 }
 
 struct GradOptions {
   bool retain_graph = false;  // keep saved values for another sweep; implied by create_graph
   bool create_graph = false;  // record the sweep, so that results can be differentiated
-  bool allow_unused = false;  // an input that no output depends on gives an undefined tensor instead of an error
+  bool allow_unused = false;  // an input that no output depends on gives an undefined tensor, not an error
 };
 
 /// Gradients of Σ_i ⟨outputs_i, grad_outputs_i⟩ with respect to `inputs`, any tracked tensors; a missing
-/// grad_output means 1 and asks for a scalar. Throws GradError for an input that is not tracked or not reached.
+/// grad_output means 1 and asks for a scalar. Throws GradError for an input that is not tracked or reached.
 template <class T>
-Tensors<T> grad(const Tensors<T>& outputs, const Tensors<T>& inputs, const Tensors<T>& grad_outputs = {}, GradOptions options = {}) {
+Tensors<T> grad(const Tensors<T>& outputs, const Tensors<T>& inputs, const Tensors<T>& grad_outputs = {},
+                GradOptions options = {}) {
   if (!grad_outputs.empty() && grad_outputs.size() != outputs.size())
     fail<GradError>("grad", concat(outputs.size(), " outputs but ", grad_outputs.size(), " grad_outputs"));
   std::vector<SweepRoot> roots;
   for (std::size_t i = 0; i < outputs.size(); ++i) {
-    if (!outputs[i].is_tracked()) fail<GradError>("grad", concat("output ", i, " ", outputs[i].shape(), " has no history"));
+    if (!outputs[i].is_tracked())
+      fail<GradError>("grad", concat("output ", i, " ", outputs[i].shape(), " has no history"));
     const Tensor<T> u = grad_outputs.empty() ? Tensor<T>() : grad_outputs[i];
     detail::require_cotangent("grad", outputs[i], u);
     roots.push_back({outputs[i].node(), u.defined() ? u : ones_like(outputs[i])});
@@ -88,16 +97,20 @@ Tensors<T> grad(const Tensors<T>& outputs, const Tensors<T>& inputs, const Tenso
   }
   std::vector<Node*> targets;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    if (!inputs[i].is_tracked()) fail<GradError>("grad", concat("input ", i, " ", inputs[i].shape(), " is not tracked"), "mark it with requires_grad()");
+    if (!inputs[i].is_tracked())
+      fail<GradError>("grad", concat("input ", i, " ", inputs[i].shape(), " is not tracked"),
+                      "mark it with requires_grad()");
     targets.push_back(inputs[i].node().get());
   }
   GradModeGuard recording(options.create_graph);
   SweepOrder order(roots, 0);
-  const std::vector<TensorBase> found = sweep(roots, order, targets, !options.retain_graph && !options.create_graph);
+  const std::vector<TensorBase> found =
+      sweep(roots, order, targets, !options.retain_graph && !options.create_graph);
   Tensors<T> results;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (!found[i].defined() && !options.allow_unused)
-      fail<GradError>("grad", concat("no output depends on input ", i, " ", inputs[i].shape()), "set allow_unused");
+      fail<GradError>("grad", concat("no output depends on input ", i, " ", inputs[i].shape()),
+                      "set allow_unused");
     results.push_back(found[i].defined() ? Tensor<T>(found[i]) : Tensor<T>());
   }
   return results;

@@ -1,6 +1,6 @@
 #pragma once
-/// Recompute instead of remember: a part of the graph whose intermediate values are dropped and made again when the
-/// sweep arrives.
+/// Recompute instead of remember: a part of the graph whose intermediate values are dropped and made again
+/// when the sweep arrives.
 
 #include <utility>
 
@@ -30,8 +30,8 @@ class RandomReplay {
   std::uint64_t seed_, stream_;
 };
 
-/// One run of a checkpointed function on fresh leaves. Every tracked node it reached that is older than the run is
-/// either one of those leaves or belongs to a tensor that f captured.
+/// One run of a checkpointed function on fresh leaves. Every tracked node it reached that is older than the
+/// run is either one of those leaves or belongs to a tensor that f captured.
 template <class T>
 struct CheckpointRun {
   Tensors<T> leaves;  // an alias of each tracked x; the others are constants
@@ -66,11 +66,16 @@ struct CheckpointNode final : Node {
   std::size_t arguments;
   std::uint64_t seed, stream;
   CheckpointNode(F function, std::size_t count, std::uint64_t random_seed, std::uint64_t random_stream)
-      : Node("checkpoint"), f(std::move(function)), arguments(count), seed(random_seed), stream(random_stream) {}
+      : Node("checkpoint"),
+        f(std::move(function)),
+        arguments(count),
+        seed(random_seed),
+        stream(random_stream) {}
 
   void pull(const TensorBase& g, const std::vector<bool>& needs, std::vector<TensorBase>& out) override {
     Tensors<T> xs;
-    for (std::size_t i = 0; i < arguments; ++i) xs.emplace_back(restore(inputs[i], inputs[i].node, op, "input"));
+    for (std::size_t i = 0; i < arguments; ++i)
+      xs.emplace_back(restore(inputs[i], inputs[i].node, op, "input"));
     for (std::size_t i = arguments; i < inputs.size(); ++i)  // only to see that nobody changed it
       if (inputs[i].saved.defined()) restore(inputs[i], nullptr, op, "captured tensor");
     const bool recorded = grad_mode();
@@ -82,7 +87,8 @@ struct CheckpointNode final : Node {
     SweepOrder order(roots, run.start);
     const std::vector<std::shared_ptr<Node>> captured = run.captured(order);
     bool same = run.y.is_tracked() && captured.size() + arguments == inputs.size();
-    for (std::size_t i = 0; same && i < captured.size(); ++i) same = captured[i] == inputs[arguments + i].node;
+    for (std::size_t i = 0; same && i < captured.size(); ++i)
+      same = captured[i] == inputs[arguments + i].node;
     if (!same)
       fail<GradError>("checkpoint", "run again, the function uses other captured tensors than before",
                       "capture by value what changes between forward and backward");
@@ -97,9 +103,9 @@ struct CheckpointNode final : Node {
 
 }  // namespace detail
 
-/// f(xs) without keeping what f computes on the way: the sweep runs f again, with the same random numbers. Gradients
-/// reach xs and every tracked tensor that f captures, to any order. f must do the same each time it is called, and
-/// is kept by value. Throws GradError from the sweep if f then uses other captured tensors.
+/// f(xs) without keeping what f computes on the way: the sweep runs f again, with the same random numbers.
+/// Gradients reach xs and every tracked tensor that f captures, to any order. f must do the same each time it
+/// is called, and is kept by value. Throws GradError from the sweep if f then uses other captured tensors.
 template <class T, class F>
 Tensor<T> checkpoint(F f, const Tensors<T>& xs) {
   if (!grad_mode()) return f(xs);

@@ -9,19 +9,19 @@ namespace ttt {
 
 /// An op made of a forward function and its rule: `custom_op<T>(name, forward, vjp)(x0, x1, …)`.
 ///   forward(xs) -> y            runs unrecorded, may compute in any way
-///   vjp(xs, y, g) -> cotangents one per input, g has y's shape; written in recorded ops, it can be differentiated
-///                               again, so the op works to any order. An undefined cotangent means "no rule".
-/// `name` must outlive the op (a literal). Throws GradError from the sweep if the rule returns the wrong number,
-/// shape or type of cotangents.
+///   vjp(xs, y, g) -> cotangents one per input, g has y's shape; written in recorded ops, so that the op
+///                               works to any order. An undefined cotangent means "no rule".
+/// `name` must outlive the op (a literal). Throws GradError from the sweep if the rule returns the wrong
+/// number, shape or type of cotangents.
 ///
 ///     const auto cube = custom_op<double>(
 ///         "cube",
 ///         [](const Tensors<double>& x) { return x[0] * x[0] * x[0]; },
-///         [](const Tensors<double>& x, const Tensor<double>& y, const Tensor<double>& g) {
+///         [](const Tensors<double>& x, const Tensor<double>&, const Tensor<double>& g) {
 ///           return Tensors<double>{g * x[0] * x[0] * 3.0};
 ///         });
 ///     const auto x = tensor<double>({1, 2});
-///     print(grad([&](const Tensor<double>& x) { return sum(cube(x)); })(x));   // [ 3. 12.]
+///     print(grad([&](const Tensor<double>& x) { return sum(cube(x)); })(x));   // [ 3. 12.]  float64 [2]
 template <class T, class Forward, class Vjp>
 auto custom_op(const char* name, Forward forward, Vjp vjp) {
   return [name, forward = std::move(forward), vjp = std::move(vjp)](const auto&... xs) -> Tensor<T> {

@@ -1,6 +1,6 @@
 #pragma once
-/// Fused ops are twins: a fast kernel and a plain definition in recorded ops. A sweep that is not recorded may use
-/// the fast rule; a recorded one differentiates the definition, so every higher order is exact.
+/// Fused ops are twins: a fast kernel and a plain definition in recorded ops. A sweep that is not recorded
+/// may use the fast rule; a recorded one differentiates the definition, so every higher order is exact.
 
 #include <utility>
 
@@ -34,9 +34,11 @@ Tensors<T> pull_definition(const Definition& definition, const Call<T>& c, const
 }  // namespace detail
 
 /// Records `y` (computed fast, from the values of `xs`) as the result of `definition(xs)`.
-/// `fast_rule(call, needs)` returns the cotangents of xs. It may read every input, and the output if `y` is `saved`.
+/// `fast_rule(call, needs)` returns the cotangents of xs. It may read every input, and the output if `y` is
+/// `saved`.
 template <class T, class Definition, class FastRule>
-Tensor<T> fused(const char* op, const Operand& y, const Tensors<T>& xs, Definition definition, FastRule fast_rule) {
+Tensor<T> fused(const char* op, const Operand& y, const Tensors<T>& xs, Definition definition,
+                FastRule fast_rule) {
   std::vector<Operand> inputs;
   for (const Tensor<T>& x : xs) inputs.push_back(saved(x));
   return record_joint<T>(op, y, inputs,

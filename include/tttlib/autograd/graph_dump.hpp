@@ -9,10 +9,12 @@
 
 namespace ttt {
 
-/// Graphviz text of every node that y depends on: op and shape; leaves are boxes. Nodes stand in one cluster per
-/// module path, and those of an inner step (a path with "inner_step") are coloured. Throws GradError if y has no history.
+/// Graphviz text of every node that y depends on: op and shape; leaves are boxes. Nodes stand in one cluster
+/// per module path, and those of an inner step (a path with "inner_step") are coloured. Throws GradError if y
+/// has no history.
 inline std::string graph_dot(const TensorBase& y) {
-  if (!y.is_tracked()) fail<GradError>("graph_dot", concat("nothing to draw: ", y.shape(), " has no history"));
+  if (!y.is_tracked())
+    fail<GradError>("graph_dot", concat("nothing to draw: ", y.shape(), " has no history"));
   SweepOrder order({{y.node(), TensorBase()}}, 0);
   const std::vector<std::shared_ptr<Node>>& nodes = order.nodes();
   std::map<std::string, std::string> clusters;  // by module path
@@ -24,16 +26,17 @@ inline std::string graph_dot(const TensorBase& y) {
       is_leaf = false;
       edges += concat("  n", order.position(edge.node.get()), " -> n", i, ";\n");
     }
-    clusters[nodes[i]->trail ? *nodes[i]->trail : ""] += concat(
-        "    n", i, " [label=\"", nodes[i]->op, "\\n", nodes[i]->output.shape, "\"", is_leaf ? ", shape=box" : "", "];\n");
+    clusters[nodes[i]->trail ? *nodes[i]->trail : ""] +=
+        concat("    n", i, " [label=\"", nodes[i]->op, "\\n", nodes[i]->output.shape, "\"",
+               is_leaf ? ", shape=box" : "", "];\n");
   }
   std::string text = "digraph autograd {\n  node [shape=ellipse, style=filled, fillcolor=white];\n";
   for (const auto& [path, members] : clusters) {
     const bool inner = path.find("inner_step") != std::string::npos;
     if (path.empty()) text += members;
     else
-      text += "  subgraph \"cluster_" + path + "\" {\n    label=\"" + path + "\"; style=filled; fillcolor=" +
-              (inner ? "orange" : "whitesmoke") + ";\n" + members + "  }\n";
+      text += "  subgraph \"cluster_" + path + "\" {\n    label=\"" + path +
+              "\"; style=filled; fillcolor=" + (inner ? "orange" : "whitesmoke") + ";\n" + members + "  }\n";
   }
   return text + edges + "}\n";
 }

@@ -1,6 +1,7 @@
 #pragma once
 /// Nodes of the graph. A node knows the op that made a tensor, where its inputs came from, and how to pull a
-/// cotangent of the output back to the inputs. Nodes are not templates, so element types can meet in one graph.
+/// cotangent of the output back to the inputs. Nodes are not templates, so element types can meet in one
+/// graph.
 
 #include <atomic>
 #include <cstdint>
@@ -20,8 +21,8 @@ struct Edge {
   Shape shape;
   DType dtype = DType::float32;
   Device device;
-  TensorBase saved;            // undefined unless the rule needs the value; never carries a node
-  std::uint64_t version = 0;   // of the storage, when it was saved
+  TensorBase saved;           // undefined unless the rule needs the value; never carries a node
+  std::uint64_t version = 0;  // of the storage, when it was saved
 };
 
 /// Nodes alive in this process; a leak check in tests.
@@ -39,7 +40,7 @@ inline std::atomic<std::uint64_t>& node_counter() {
 struct Node : std::enable_shared_from_this<Node> {
   const char* op;
   std::vector<Edge> inputs;
-  Edge output;                 // `node` stays null: a node does not own itself
+  Edge output;  // `node` stays null: a node does not own itself
   std::uint64_t id = node_counter().fetch_add(1, std::memory_order_relaxed);
   Trail trail = current_trail();
   bool released = false;
@@ -49,7 +50,8 @@ struct Node : std::enable_shared_from_this<Node> {
   Node& operator=(const Node&) = delete;
   virtual ~Node();
 
-  /// Cotangents of the inputs whose `needs` is set, from the output's cotangent `g`, into `out` (same length).
+  /// Cotangents of the inputs whose `needs` is set, from the output's cotangent `g`, into `out` (same
+  /// length).
   virtual void pull(const TensorBase& g, const std::vector<bool>& needs, std::vector<TensorBase>& out) = 0;
 
   /// True for a node with one input that can add its cotangent straight into that input's sum (`pull_into`).
@@ -95,7 +97,9 @@ struct LeafNode final : Node {
 /// A fresh alias that a transform makes of its argument, so that nested transforms cannot be confused.
 struct AliasNode final : Node {
   AliasNode() : Node("argument") {}
-  void pull(const TensorBase& g, const std::vector<bool>&, std::vector<TensorBase>& out) override { out[0] = g; }
+  void pull(const TensorBase& g, const std::vector<bool>&, std::vector<TensorBase>& out) override {
+    out[0] = g;
+  }
 };
 
 /// Whether ops record nodes on this thread; on by default.

@@ -1,7 +1,7 @@
 #pragma once
 /// How an op enters the graph: `record(name, output, inputs, one rule per input)`.
-/// A rule uses only public, recorded ops and captures numbers, shapes and index constants, never differentiable
-/// tensors; it may read the values that were declared with `saved(...)`.
+/// A rule uses only public, recorded ops and captures numbers, shapes and index constants, never
+/// differentiable tensors; it may read the values that were declared with `saved(...)`.
 
 #include <initializer_list>
 #include <string>
@@ -47,7 +47,8 @@ inline Edge make_edge(const Operand& operand, bool with_node) {
 }
 
 /// The saved value of an edge as a tensor, tracked by `node`.
-inline TensorBase restore(const Edge& edge, const std::shared_ptr<Node>& node, const char* op, const char* what) {
+inline TensorBase restore(const Edge& edge, const std::shared_ptr<Node>& node, const char* op,
+                          const char* what) {
   if (!edge.saved.defined())
     fail<GradError>(op, concat("the rule asks for ", what, " ", edge.shape, ", which the op did not save"),
                     "declare it with saved(...) in record");
@@ -71,8 +72,11 @@ struct Call {
   Tensor<T> in(std::size_t i) const {
     return Tensor<T>(detail::restore(node.inputs[i], node.inputs[i].node, node.op, "input"));
   }
-  /// Value of the output, tracked by this very node, so that a rule that reads it can be differentiated again.
-  Tensor<T> y() const { return Tensor<T>(detail::restore(node.output, node.shared_from_this(), node.op, "output")); }
+  /// Value of the output, tracked by this very node, so that a rule that reads it can be differentiated
+  /// again.
+  Tensor<T> y() const {
+    return Tensor<T>(detail::restore(node.output, node.shared_from_this(), node.op, "output"));
+  }
   const Shape& shape(std::size_t i) const { return node.inputs[i].shape; }
 };
 
@@ -103,7 +107,8 @@ struct JointRuleNode final : Node {
   void pull(const TensorBase& g, const std::vector<bool>& needs, std::vector<TensorBase>& out) override {
     const Tensors<T> cotangents = rule(Call<T>{Tensor<T>(g), *this}, needs);
     if (cotangents.size() != out.size())
-      fail<GradError>(op, concat("the rule returned ", cotangents.size(), " cotangents for ", out.size(), " inputs"));
+      fail<GradError>(
+          op, concat("the rule returned ", cotangents.size(), " cotangents for ", out.size(), " inputs"));
     for (std::size_t i = 0; i < out.size(); ++i)
       if (needs[i]) out[i] = cotangents[i];
   }
@@ -126,21 +131,25 @@ void connect(const std::shared_ptr<Node>& node, const Operand& output, const Inp
 
 }  // namespace detail
 
-/// Attaches a node to `output` iff grad mode is on and an input is tracked; `rules[i](call)` is input i's cotangent.
+/// Attaches a node to `output` iff grad mode is on and an input is tracked; `rules[i](call)` is input i's
+/// cotangent.
 template <class T, class... Rules>
-Tensor<T> record(const char* op, const Operand& output, std::initializer_list<Operand> inputs, Rules... rules) {
+Tensor<T> record(const char* op, const Operand& output, std::initializer_list<Operand> inputs,
+                 Rules... rules) {
   Tensor<T> y(output.tensor);
   if (anomaly_mode()) require_finite(op, y);
   if (!grad_mode() || !detail::any_tracked(inputs)) return y;
   if (inputs.size() != sizeof...(Rules))
-    fail<GradError>(op, concat("an op with ", inputs.size(), " inputs needs as many rules, got ", sizeof...(Rules)));
+    fail<GradError>(
+        op, concat("an op with ", inputs.size(), " inputs needs as many rules, got ", sizeof...(Rules)));
   auto node = std::make_shared<detail::RuleNode<T, Rules...>>(op, std::move(rules)...);
   detail::connect(node, output, inputs);
   y.set_node(std::move(node));
   return y;
 }
 
-/// Like `record`, with one rule for all inputs: `rule(call, needs)` returns as many cotangents as there are inputs.
+/// Like `record`, with one rule for all inputs: `rule(call, needs)` returns as many cotangents as there are
+/// inputs.
 template <class T, class Rule>
 Tensor<T> record_joint(const char* op, const Operand& output, const std::vector<Operand>& inputs, Rule rule) {
   Tensor<T> y(output.tensor);

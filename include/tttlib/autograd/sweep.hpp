@@ -37,7 +37,8 @@ class SweepOrder {
     for (std::size_t i = 0; i < nodes_.size(); ++i) seen_[nodes_[i].get()] = i;
   }
 
-  /// How many nodes older than `start` were met: a parameter, a captured tensor, a tracked argument. They come first.
+  /// How many nodes older than `start` were met: a parameter, a captured tensor, a tracked argument. They
+  /// come first.
   std::size_t older() const { return older_; }
   std::vector<std::shared_ptr<Node>>& nodes() { return nodes_; }
   /// Position of a node, or npos if it was not reached.
@@ -60,7 +61,8 @@ inline std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots, SweepO
   std::vector<std::shared_ptr<Node>>& nodes = order.nodes();
   std::vector<bool> is_target(nodes.size()), wanted(nodes.size());
   for (Node* target : targets)
-    if (const std::size_t at = order.position(target); at != SweepOrder::npos) is_target[at] = wanted[at] = true;
+    if (const std::size_t at = order.position(target); at != SweepOrder::npos)
+      is_target[at] = wanted[at] = true;
   for (std::size_t i = order.older(); i < nodes.size(); ++i)
     for (const Edge& edge : nodes[i]->inputs)
       if (edge.node && !wanted[i]) wanted[i] = wanted[order.position(edge.node.get())];
@@ -100,7 +102,8 @@ inline std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots, SweepO
     if (!any) continue;
     current_trail() = node->trail;
     if (node->released)
-      fail<GradError>("backward", concat("graph already released: the saved values of ", node->op, " are gone"),
+      fail<GradError>("backward",
+                      concat("graph already released: the saved values of ", node->op, " are gone"),
                       "pass retain_graph to the first sweep");
     TensorBase g = is_target[i] ? cotangents[i].value : std::move(cotangents[i].value);
     if (!is_target[i]) cotangents[i].value = {};
@@ -125,9 +128,11 @@ inline std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots, SweepO
       if (!d.defined())
         fail<GradError>(node->op, concat("no rule for the gradient of argument ", k, " ", edge.shape));
       if (d.shape() != edge.shape)
-        fail<GradError>(node->op, concat("the rule of argument ", k, " returned ", d.shape(), " for an input ", edge.shape));
+        fail<GradError>(node->op, concat("the rule of argument ", k, " returned ", d.shape(),
+                                         " for an input ", edge.shape));
       if (d.dtype() != edge.dtype)
-        fail<GradError>(node->op, concat("the rule of argument ", k, " returned ", d.dtype(), " for an input of ", edge.dtype));
+        fail<GradError>(node->op, concat("the rule of argument ", k, " returned ", d.dtype(),
+                                         " for an input of ", edge.dtype));
       if (!grad_mode()) d.set_node(nullptr);
       if (anomaly_mode()) {
         if (d.dtype() == DType::float64) require_finite(node->op, Tensor<double>(d), "gradient");

@@ -1,10 +1,11 @@
 #pragma once
 /// Derivatives as functions: vjp, grad, value_and_grad, hvp. They nest to any depth.
 ///
-/// Recording rule. A transform (1) makes fresh leaves that alias its arguments, with the argument's node as parent
-/// if it has one; (2) runs the function with grad mode on; (3) walks back. The walk is itself recorded iff grad mode
-/// was on at the call and it meets something tracked that this call did not make: then somebody outside can ask for
-/// the derivative of the derivative. Otherwise results are constants and the graph is freed on the way.
+/// Recording rule. A transform (1) makes fresh leaves that alias its arguments, with the argument's node as
+/// parent if it has one; (2) runs the function with grad mode on; (3) walks back. The walk is itself recorded
+/// iff grad mode was on at the call and it meets something tracked that this call did not make: then somebody
+/// outside can ask for the derivative of the derivative. Otherwise results are constants and the graph is
+/// freed on the way.
 
 #include <functional>
 #include <type_traits>
@@ -51,7 +52,8 @@ void require_cotangent(const char* op, const Tensor<T>& y, const Tensor<T>& u) {
     fail<GradError>(op, concat("the function must return a scalar, it returned ", y.shape()),
                     "vjp(f, xs, u) takes a cotangent of that shape");
   if (u.defined() && u.shape() != y.shape())
-    fail<ShapeError>(op, concat("the cotangent's shape differs from the output's: cotangent ", u.shape(), ", output ", y.shape()));
+    fail<ShapeError>(op, concat("the cotangent's shape differs from the output's: cotangent ", u.shape(),
+                                ", output ", y.shape()));
 }
 
 /// Value of f and the cotangents of its arguments.
@@ -101,7 +103,8 @@ auto spread(const F& f) {
 
 }  // namespace detail
 
-/// Cotangents of f's arguments for the output cotangent u: uᵀ·∂f/∂x_i, one per argument. f takes a list of tensors.
+/// Cotangents of f's arguments for the output cotangent u: uᵀ·∂f/∂x_i, one per argument. f takes a list of
+/// tensors.
 template <class T, class F>
 Tensors<T> vjp(const F& f, const Tensors<T>& xs, const Tensor<T>& u) {
   return detail::pull_back("vjp", f, xs, u).second;
@@ -121,16 +124,16 @@ auto value_and_grad(F f) {
       return detail::pull_back("grad", f, first, Tensor<T>());
     } else {
       using T = typename First::value_type;
-      auto [value, gradients] =
-          detail::pull_back("grad", detail::spread<1 + sizeof...(Rest), T>(f), Tensors<T>{first, rest...}, Tensor<T>());
+      auto [value, gradients] = detail::pull_back("grad", detail::spread<1 + sizeof...(Rest), T>(f),
+                                                  Tensors<T>{first, rest...}, Tensor<T>());
       if constexpr (sizeof...(Rest) == 0) return std::pair<Tensor<T>, Tensor<T>>(value, gradients[0]);
       else return std::pair<Tensor<T>, Tensors<T>>(value, gradients);
     }
   };
 }
 
-/// The gradient function of a scalar function: `grad(f)(x)` is a tensor, `grad(f)(a, b)` and `grad(f)(list)` are
-/// lists with one gradient per argument. Throws GradError if f does not return one number.
+/// The gradient function of a scalar function: `grad(f)(x)` is a tensor, `grad(f)(a, b)` and `grad(f)(list)`
+/// are lists with one gradient per argument. Throws GradError if f does not return one number.
 template <class F>
 auto grad(F f) {
   return [f](const auto&... xs) { return value_and_grad(f)(xs...).second; };

@@ -9,6 +9,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -100,8 +101,12 @@ class ThreadPool {
   }
 
   void grow(int helpers) {
-    while (static_cast<int>(started_) < helpers) {
-      std::thread([this, number = started_] { worker(number); }).detach();
+    while (started_ < helpers) {
+      try {
+        std::thread([this, number = started_] { worker(number); }).detach();
+      } catch (const std::system_error&) {
+        return;  // the system gives no more threads: fewer helpers, same result
+      }
       ++started_;
     }
   }

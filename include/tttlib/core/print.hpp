@@ -1,5 +1,6 @@
 #pragma once
-/// Tensors as text that a person can read: aligned columns, large ones summarised, element type and shape at the end.
+/// Tensors as text that a person can read: aligned columns, large ones summarised, element type and shape at
+/// the end.
 
 #include <fmt/core.h>
 
@@ -40,7 +41,8 @@ inline std::vector<std::string> format_floats(const std::vector<double>& values)
   }
   if (!scientific)
     for (std::string& text : texts)
-      if (text.find('.') != std::string::npos) text.resize(text.size() - 4 + static_cast<std::size_t>(decimals));
+      if (text.find('.') != std::string::npos)
+        text.resize(text.size() - 4 + static_cast<std::size_t>(decimals));
   return texts;
 }
 
@@ -126,8 +128,8 @@ class TensorPrinter {
 
 }  // namespace detail
 
-/// The elements in brackets, then element type, shape and, off the CPU, the device. Above 1000 elements only the
-/// first and last three of each axis are shown.
+/// The elements in brackets, then element type, shape and, off the CPU, the device. Above 1000 elements only
+/// the first and last three of each axis are shown.
 template <class T>
 std::string to_string(const Tensor<T>& x) {
   if (!x.defined()) return "undefined tensor";

@@ -17,8 +17,11 @@ void fill_from(View<T> y, const Draw& draw) {
 
 template <class T>
 void uniform(std::uint64_t seed, std::uint64_t stream, double low, double high, View<T> y) {
-  const T a = static_cast<T>(low), span = static_cast<T>(high - low);
-  fill_from(y, [=](std::uint64_t i) { return a + span * philox_uniform<T>(seed, stream, i); });
+  const T a = static_cast<T>(low), b = static_cast<T>(high), span = static_cast<T>(high - low);
+  fill_from(y, [=](std::uint64_t i) {
+    const T value = a + span * philox_uniform<T>(seed, stream, i);
+    return value < b ? value : a;  // the sum may round up to b
+  });
 }
 
 template <class T>
