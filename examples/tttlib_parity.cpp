@@ -17,6 +17,7 @@
 #include "tttlib/optim/optimizer.hpp"
 #include "tttlib/optim/schedule.hpp"
 #include "tttlib/ops/composed/loss.hpp"
+#include "tttlib/testing/compare.hpp"
 #include "tttlib/ttt/ttt_block.hpp"
 
 namespace {
@@ -39,22 +40,6 @@ struct Errors {
   explicit Errors(bool is_double) : output_bound(is_double ? 1e-10 : 1e-5), gradient_bound(is_double ? 1e-10 : 1e-4) {}
   bool passed() const { return output <= output_bound && gradient <= gradient_bound; }  // NaN fails
 };
-
-/// ‖a − b‖ / ‖b‖; ‖a‖ where the reference is exactly zero.
-template <class T>
-double relative_error(const Tensor<T>& value, const Tensor<double>& reference) {
-  if (value.shape() != reference.shape())
-    fail<ShapeError>("parity", concat("shapes differ: ours ", value.shape(), ", reference ", reference.shape()));
-  const std::vector<T> ours = value.to_vector();
-  const std::vector<double> theirs = reference.to_vector();
-  double difference = 0, size = 0;
-  for (std::size_t i = 0; i < ours.size(); ++i) {
-    const double d = static_cast<double>(ours[i]) - theirs[i];
-    difference += d * d;
-    size += theirs[i] * theirs[i];
-  }
-  return size > 0 ? std::sqrt(difference / size) : std::sqrt(difference);
-}
 
 /// Where NaN counts as the worst error.
 void raise(double& worst, double error) {

@@ -1,0 +1,54 @@
+// ViT³: published parameter counts, image sizes, cost, errors.
+#include "catch.hpp"
+#include "tttlib/models/configs.hpp"
+#include "tttlib/nn/summary.hpp"
+
+using namespace ttt;
+
+TEST_CASE("parameter counts are the published ones") {
+  CHECK(create_model<float>("vit3_tiny")->num_parameters() == 6149416);
+  CHECK(create_model<float>("vit3_small")->num_parameters() == 23799400);
+  CHECK(create_model<float>("vit3_base")->num_parameters() == 90055912);
+  CHECK(create_model<float>("vit3_nano", {.num_classes = 10})->num_parameters() == 795562);
+}
+
+TEST_CASE("multiply-accumulates of ViT3-T at 224 x 224 round to 1.2 or 1.3 G") {
+  auto model = create_model<float>("vit3_tiny");
+  const Summary summary = summarize(*model, {1, 224, 224, 3});
+  CHECK(summary.macs > 1150000000);
+  CHECK(summary.macs < 1300000000);
+}
+
+TEST_CASE("any image size whose sides are multiples of the patch, square or not") {
+  auto model = create_model<float>("vit3_nano", {.num_classes = 7});
+  NoGradGuard guard;
+  CHECK((*model)(zeros<float>({2, 32, 32, 3})).shape() == Shape{2, 7});
+  CHECK((*model)(zeros<float>({1, 8, 20, 3})).shape() == Shape{1, 7});
+  CHECK_THROWS_WITH((*model)(zeros<float>({1, 30, 32, 3})),
+                    "ttt::PatchEmbed: needs images [B, H, W, 3] with sides that are multiples of the patch: x [1, 30, 32, 3], "
+                    "patch 4. Hint: from_nchw(x) converts [B, 3, H, W]\n  in Vit3.patch_embed");
+  CHECK_THROWS_AS((*model)(zeros<float>({0, 32, 32, 3})), ShapeError);
+}
+
+TEST_CASE("patch size is free, unknown names list the known ones") {
+  CHECK(create_model<float>("vit3_nano", {.num_classes = 10, .patch_size = 8})->named_parameters()[0].second->shape() == Shape{96, 3, 8, 8});
+  CHECK_THROWS_WITH(create_model<float>("vit4"),
+                    "ttt::create_model: unknown model \"vit4\". Hint: known names: vit3_nano, vit3_tiny, vit3_small, vit3_base, linear_pixels");
+  CHECK_THROWS_AS(create_model<float>("vit3_nano", {.patch_size = 5}), ShapeError);
+}
+
+TEST_CASE("drop path changes training, not evaluation, and gradients reach every parameter") {
+  manual_seed(0);
+  auto model = create_model<float>("vit3_nano", {.num_classes = 10, .drop_path = 0.9});
+  const Tensor<float> x = randn<float>({2, 8, 8, 3});
+  model->eval();
+  const std::vector<float> first = (*model)(x).to_vector();
+  CHECK((*model)(x).to_vector() == first);
+  auto whole = create_model<float>("vit3_nano", {.num_classes = 10});
+  sum(square((*whole)(x))).backward();
+  for (auto& entry : whole->named_parameters()) {
+    INFO(entry.first);
+    REQUIRE(entry.second->grad().defined());
+    CHECK(sum(abs(entry.second->grad())).item() > 0);
+  }
+}

@@ -1,0 +1,115 @@
+// Module: names, modes, state dicts, functional calls, initialisation, summaries.
+#include "catch.hpp"
+#include "tttlib/nn/conv.hpp"
+#include "tttlib/nn/drop_path.hpp"
+#include "tttlib/nn/embedding.hpp"
+#include "tttlib/nn/linear.hpp"
+#include "tttlib/nn/norm.hpp"
+#include "tttlib/nn/sequential.hpp"
+#include "tttlib/nn/summary.hpp"
+#include "tttlib/testing/compare.hpp"
+
+using namespace ttt;
+
+TEST_CASE("parameters carry dotted names in the order they were registered") {
+  Mlp<double> mlp(3, 5);
+  std::vector<std::string> names;
+  for (auto& entry : mlp.named_parameters()) names.push_back(entry.first);
+  CHECK(names == std::vector<std::string>{"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"});
+  CHECK(mlp.num_parameters() == 3 * 5 + 5 + 5 * 3 + 3);
+  for (auto& p : mlp.parameters()) CHECK(p.is_tracked());
+}
+
+TEST_CASE("train and eval reach submodules") {
+  Sequential<double> net({std::make_shared<Dropout<double>>(0.5), std::make_shared<BatchNorm<double>>(2)});
+  const Tensor<double> x = ones<double>({4, 2});
+  net.eval();
+  CHECK(relative_error(net(x), x * (1 / std::sqrt(1 + 1e-5))) < 1e-12);
+  CHECK(net.state_dict().back().first == "1.running_var");
+  net.train();
+  net(randn<double>({8, 2}));
+  CHECK(sum(abs(net.state_dict()[2].second)).item() > 0);  // running_mean has moved
+}
+
+TEST_CASE("state dict: strict loading changes nothing on a disagreement and lists it; loose loading takes what fits") {
+  Mlp<double> from(3, 5), to(3, 5), other(3, 4);
+  StateDict<double> state = from.state_dict();
+  to.load_state_dict(state);
+  CHECK(to.fc1->weight.to_vector() == from.fc1->weight.to_vector());
+  const std::vector<double> untouched = other.fc2->bias.to_vector();
+  state.pop_back();
+  state.emplace_back("extra", ones<double>({1}));
+  CHECK_THROWS_WITH(other.load_state_dict(state),
+                    "ttt::load_state_dict: state does not fit the module\n"
+                    "missing (1): fc2.bias\n"
+                    "unexpected (1): extra\n"
+                    "other shape (3): fc1.weight: module [4, 3], state [5, 3], fc1.bias: module [4], state [5], "
+                    "fc2.weight: module [3, 4], state [3, 5]. Hint: load with strict = false to take what fits");
+  CHECK(other.fc2->bias.to_vector() == untouched);
+  const LoadReport report = other.load_state_dict({{"fc2.bias", zeros<double>({3})}, {"extra", ones<double>({1})}}, false);
+  CHECK(report.missing.size() == 3);
+  CHECK(report.unexpected == std::vector<std::string>{"extra"});
+  CHECK(other.fc2->bias.to_vector() == std::vector<double>{0, 0, 0});
+}
+
+TEST_CASE("functional_call swaps parameters for one call; gradients reach the tensors given") {
+  Linear<double> layer(2, 2);
+  const std::vector<double> before = layer.weight.to_vector();
+  const Tensor<double> x = randn<double>({3, 2});
+  const auto loss = [&](const Tensor<double>& w) { return sum(square(functional_call(layer, {{"weight", w}}, x))); };
+  const Tensor<double> w = randn<double>({2, 2});
+  const Tensor<double> expected = grad([&](const Tensor<double>& v) { return sum(square(linear(x, v, layer.bias.detach()))); })(w);
+  CHECK(relative_error(grad(loss)(w), expected) < 1e-12);
+  CHECK(layer.weight.to_vector() == before);
+  CHECK_THROWS_WITH(functional_call(layer, {{"weights", w}}, x), "ttt::functional_call: the module has no parameter named weights");
+  CHECK_THROWS_AS(functional_call(layer, {{"weight", x}}, x), ShapeError);
+}
+
+TEST_CASE("value_and_grad of a module returns gradients by name, equal to backward's") {
+  Mlp<double> mlp(3, 4);
+  const Tensor<double> x = randn<double>({5, 3});
+  const auto result = value_and_grad(mlp, [&] { return mean(square(mlp(x))); });
+  mean(square(mlp(x))).backward();
+  for (std::size_t i = 0; i < result.second.size(); ++i) {
+    CHECK(result.second[i].first == mlp.named_parameters()[i].first);
+    CHECK(result.second[i].second.to_vector() == mlp.named_parameters()[i].second->grad().to_vector());
+  }
+}
+
+TEST_CASE("errors inside a module name its path") {
+  Mlp<double> mlp(3, 4);
+  CHECK_THROWS_WITH(mlp(zeros<double>({2, 5})),
+                    "ttt::linear: input width differs from the weight's: x [2, 5], weight [4, 3]; weight is [out, in]\n  in Mlp.fc1");
+}
+
+TEST_CASE("initialisers have the spread they promise") {
+  manual_seed(0);
+  const auto deviation = [](const Tensor<double>& x) { return std::sqrt(var(x).item()); };
+  CHECK(deviation(init::kaiming_uniform<double>({400, 300})) == Approx(1 / std::sqrt(3.0 * 300)).epsilon(0.02));
+  CHECK(deviation(init::kaiming_normal<double>({400, 300})) == Approx(std::sqrt(2.0 / 300)).epsilon(0.02));
+  CHECK(deviation(init::xavier_uniform<double>({400, 300})) == Approx(std::sqrt(2.0 / 700)).epsilon(0.02));
+  const Tensor<double> cut = trunc_normal<double>({100000}, 0.02, 0.03);
+  CHECK(amax(abs(cut)).item() <= 0.03);
+  CHECK(amax(abs(cut)).item() > 0.0299);
+}
+
+TEST_CASE("embedding looks rows up and sends their gradients back") {
+  Embedding<double> table(4, 2);
+  const Tensor<std::int64_t> index = from_data<std::int64_t>({1, 3, 1}, {3});
+  sum(table(index)).backward();
+  CHECK(table.weight.grad().to_vector() == std::vector<double>{0, 0, 2, 2, 0, 0, 1, 1});
+  CHECK_THROWS_AS(table(from_data<std::int64_t>({4}, {1})), ShapeError);
+}
+
+TEST_CASE("summary counts parameters and multiply-accumulates") {
+  Mlp<double> mlp(3, 4);
+  const Summary summary = summarize(mlp, {1, 7, 3});
+  CHECK(summary.parameters == 31);
+  CHECK(summary.macs == 7 * (3 * 4 + 4 * 3));
+  CHECK(to_string(summary) ==
+        "module  kind    output     parameters  multiply-accumulates\n"
+        "Mlp     Mlp     [1, 7, 3]          31                   168\n"
+        "  fc1   Linear  [1, 7, 4]          16                    84\n"
+        "  fc2   Linear  [1, 7, 3]          15                    84\n"
+        "total                              31                   168\n");
+}

@@ -1,0 +1,141 @@
+// Training: resume bit for bit from the middle of an epoch, the same bits at any thread count, failures that explain.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "catch.hpp"
+#include "io/temporary_folder.hpp"
+#include "tttlib/core/parallel.hpp"
+#include "tttlib/data/shapes.hpp"
+#include "tttlib/io/safetensors.hpp"
+#include "tttlib/models/configs.hpp"
+#include "tttlib/train/classifier.hpp"
+
+using namespace ttt;
+
+namespace {
+
+const ImageDataset& train_set() {
+  static const ImageDataset set = make_shapes(48, 16, 0, Split::train);
+  return set;
+}
+const ImageDataset& test_set() {
+  static const ImageDataset set = make_shapes(20, 16, 0, Split::test);
+  return set;
+}
+
+std::shared_ptr<Module<float>> fresh_model() {
+  manual_seed(3);
+  return create_model<float>("vit3_nano", {.num_classes = 10, .image_size = 16, .patch_size = 8, .drop_path = 0.2});
+}
+
+TrainOptions small_run(const std::string& out) {
+  TrainOptions options;
+  options.epochs = 2;
+  options.batch_size = 16;
+  options.warmup_epochs = 1;
+  options.ema = 0.9;
+  options.crop_padding = 2;
+  options.out = out;
+  return options;
+}
+
+std::vector<float> weights_of(Module<float>& model) {
+  std::vector<float> all;
+  for (auto& p : model.parameters())
+    for (float x : p.to_vector()) all.push_back(x);
+  return all;
+}
+
+std::string read(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
+
+TEST_CASE("a run stopped in the middle of an epoch and resumed ends with the same bits") {
+  const TemporaryFolder folder;
+  auto whole = fresh_model();
+  train_classifier(*whole, train_set(), test_set(), small_run(folder / "whole"));
+
+  auto first = fresh_model();
+  int steps = 0;
+  const TrainResult stopped = train_classifier(*first, train_set(), test_set(), small_run(folder / "parts"), [&] { return ++steps == 4; });
+  CHECK(stopped.interrupted);
+  CHECK(stopped.state.epoch == 1);
+  CHECK(stopped.state.batch == 1);
+  auto second = fresh_model();
+  TrainOptions options = small_run(folder / "parts");
+  options.resume = true;
+  const TrainResult resumed = train_classifier(*second, train_set(), test_set(), options);
+  CHECK_FALSE(resumed.interrupted);
+  CHECK(weights_of(*second) == weights_of(*whole));
+  const auto a = load_safetensors_file(folder / "whole/last.safetensors"), b = load_safetensors_file(folder / "parts/last.safetensors");
+  for (const std::string& name : a.names()) CHECK(a.bytes(name) == b.bytes(name));
+  REQUIRE(resumed.state.history.size() == 2);
+
+  options.lr = 5e-4;
+  auto other = fresh_model();
+  CHECK_THROWS_WITH(train_classifier(*other, train_set(), test_set(), options), Catch::Contains("belongs to another run"));
+}
+
+TEST_CASE("training gives the same bits at 1, 2 and 3 threads") {
+  const TemporaryFolder folder;
+  const int before = num_threads();
+  std::vector<std::vector<float>> results;
+  for (int threads : {1, 2, 3}) {
+    set_num_threads(threads);
+    auto model = fresh_model();
+    TrainOptions options = small_run(folder / std::to_string(threads));
+    options.epochs = 1;
+    train_classifier(*model, train_set(), test_set(), options);
+    results.push_back(weights_of(*model));
+  }
+  set_num_threads(before);
+  CHECK(results[0] == results[1]);
+  CHECK(results[0] == results[2]);
+}
+
+TEST_CASE("metrics have one line per epoch with the promised keys") {
+  const TemporaryFolder folder;
+  auto model = fresh_model();
+  train_classifier(*model, train_set(), test_set(), small_run(folder / "run"));
+  const std::string text = read(folder / "run/metrics.jsonl");
+  CHECK(std::count(text.begin(), text.end(), '\n') == 2);
+  for (const char* key : {"\"epoch\":1", "\"epoch\":2", "\"train_loss\":", "\"test_loss\":", "\"test_top1\":", "\"images_per_second\":", "\"lr\":"})
+    CHECK_THAT(text, Catch::Contains(key));
+}
+
+TEST_CASE("a loss that is no number stops the run and names the first bad op") {
+  const TemporaryFolder folder;
+  auto model = fresh_model();
+  {
+    NoGradGuard guard;
+    Tensor<float> weight = model->named_parameters()[0].second->detach();
+    weight.data()[0] = std::numeric_limits<float>::quiet_NaN();
+  }
+  CHECK_THROWS_WITH(train_classifier(*model, train_set(), test_set(), small_run(folder / "run")),
+                    Catch::Contains("ttt::conv2d: result") && Catch::Contains("holds NaN or Inf") && Catch::Contains("in Vit3.patch_embed.proj"));
+}
+
+TEST_CASE("an output folder that cannot be written is refused before training") {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "file") << "in the way";
+  auto model = fresh_model();
+  CHECK_THROWS_AS(train_classifier(*model, train_set(), test_set(), small_run(folder / "file/run")), IoError);
+}
+
+TEST_CASE("saved weights evaluate to the recorded accuracy") {
+  const TemporaryFolder folder;
+  auto model = fresh_model();
+  TrainOptions options = small_run(folder / "run");
+  options.ema = 0;
+  const TrainResult result = train_classifier(*model, train_set(), test_set(), options);
+  auto loaded = fresh_model();
+  load_weights(folder / "run/last.safetensors", *loaded);
+  CHECK(evaluate(*loaded, test_set()).top1 == result.state.history.back().test_top1);
+}
