@@ -29,7 +29,7 @@ int main(int argc, char** argv) {
   app.add_option("--mode", mode)->check(CLI::IsMember({"train", "infer"}))->capture_default_str();
   app.add_option("--batch", batch, "Images per step")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--image-size", image_size, "Side of the images; default: the model's");
-  app.add_option("--classes", classes, "Number of classes; default: 10 for vit3_nano, else 1000");
+  app.add_option("--classes", classes, "Number of classes; default: 10 for models of 32 x 32 images, else 1000");
   app.add_option("--threads", threads)->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--repeat", repeat, "Timed steps")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"closed", "nested"}))->capture_default_str();
@@ -38,7 +38,7 @@ int main(int argc, char** argv) {
   try {
     set_num_threads(threads);
     manual_seed(0);
-    if (classes == 0) classes = name == "vit3_nano" ? 10 : 1000;
+    if (classes == 0) classes = model_config(name).image_size == 32 ? 10 : 1000;
     ModelOptions options;
     options.num_classes = classes;
     options.path = path == "nested" ? TttPath::nested : TttPath::closed;

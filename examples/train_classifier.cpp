@@ -58,6 +58,7 @@ void write_predictions(const std::string& path, const ImageDataset& test, const 
 
 int main(int argc, char** argv) {
   CLI::App app("Trains an image classifier");
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // so that options after a preset win
   TrainOptions options;
   std::string data = "shapes", model_name = "vit3_nano", weights, path = "closed";
   int threads = num_threads();
@@ -100,7 +101,7 @@ int main(int argc, char** argv) {
     model_options.image_size = image_size;
     const std::int64_t side = image_size_of(model_name, model_options);
     if (summary) {
-      model_options.num_classes = classes.value_or(model_name == "vit3_nano" ? 10 : 1000);
+      model_options.num_classes = classes.value_or(image_size_of(model_name, model_options) == 32 ? 10 : 1000);
       auto model = create_model<float>(model_name, model_options);
       std::printf("%s", to_string(summarize(*model, {1, side, side, 3})).c_str());
       return 0;

@@ -4,8 +4,8 @@
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
-#define TTT_INDEXING(T)                                                                              \
-  template void gather<T>(View<const T>, View<const std::int64_t>, std::size_t, View<T>);            \
+#define TTT_INDEXING(T)                                                                   \
+  template void gather<T>(View<const T>, View<const std::int64_t>, std::size_t, View<T>); \
   template void scatter_add<T>(View<const T>, View<const std::int64_t>, std::size_t, View<T>);
 TTT_INDEXING(float)
 TTT_INDEXING(double)

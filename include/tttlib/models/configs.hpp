@@ -16,6 +16,7 @@ struct ModelConfig {
 };
 
 inline constexpr ModelConfig model_configs[] = {
+    {"vit3_pico", 32, 4, 64, 4, 2, "this project; for a first look"},
     {"vit3_nano", 32, 4, 96, 6, 3, "this project; for 32 x 32 images"},
     {"vit3_tiny", 224, 16, 192, 12, 6, "arXiv 2512.01643, ViT3-T"},
     {"vit3_small", 224, 16, 384, 12, 6, "arXiv 2512.01643, ViT3-S"},

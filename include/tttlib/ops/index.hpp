@@ -8,7 +8,8 @@ namespace ttt {
 namespace detail {
 
 /// Throws ShapeError if a position is not in [0, length); `what` says what the positions count.
-inline void require_positions(const char* op, const char* what, const Tensor<std::int64_t>& index, std::int64_t length) {
+inline void require_positions(const char* op, const char* what, const Tensor<std::int64_t>& index,
+                              std::int64_t length) {
   if (index.numel() == 0 || !index.device().is_cpu()) return;
   const Shape one = Dims::filled(index.shape().size(), 1);
   Tensor<std::int64_t> low(one), high(one);
@@ -16,43 +17,51 @@ inline void require_positions(const char* op, const char* what, const Tensor<std
   backend::reduce(Reduction::max, view(index), mutable_view(high));
   if (*low.data() < 0 || *high.data() >= length)
     fail<ShapeError>(op, concat("index out of range: index ", index.shape(), " holds ",
-                                *low.data() < 0 ? *low.data() : *high.data(), ", valid are 0 to ", length - 1, " (", what, ")"));
+                                *low.data() < 0 ? *low.data() : *high.data(), ", valid are 0 to ", length - 1,
+                                " (", what, ")"));
 }
 
 template <class T>
-Tensor<T> scatter_at(const Tensor<T>& g, const Tensor<std::int64_t>& index, std::size_t axis, const Shape& shape);
+Tensor<T> scatter_at(const Tensor<T>& g, const Tensor<std::int64_t>& index, std::size_t axis,
+                     const Shape& shape);
 
-/// y[.., i, ..] = x[.., index[.., i, ..], ..]; index has y's shape (strides may be 0) and only valid positions.
+/// y[.., i, ..] = x[.., index[.., i, ..], ..]; index has y's shape (strides may be 0) and only valid
+/// positions.
 template <class T>
 Tensor<T> gather_at(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::size_t axis) {
   Tensor<T> y(index.shape(), x.device());
   backend::gather(view(x), view(index), axis, mutable_view(y));
   if constexpr (std::is_floating_point_v<T>)
-    return record<T>("gather", y, {x}, [index, axis](const Call<T>& c) { return scatter_at(c.g, index, axis, c.shape(0)); });
+    return record<T>("gather", y, {x},
+                     [index, axis](const Call<T>& c) { return scatter_at(c.g, index, axis, c.shape(0)); });
   else return y;
 }
 template <class T>
-Tensor<T> scatter_at(const Tensor<T>& g, const Tensor<std::int64_t>& index, std::size_t axis, const Shape& shape) {
+Tensor<T> scatter_at(const Tensor<T>& g, const Tensor<std::int64_t>& index, std::size_t axis,
+                     const Shape& shape) {
   Tensor<T> y = full<T>(shape, T(0), g.device());
   backend::scatter_add(view(g), view(index), axis, mutable_view(y));
-  return record<T>("scatter_add", y, {g}, [index, axis](const Call<T>& c) { return gather_at(c.g, index, axis); });
+  return record<T>("scatter_add", y, {g},
+                   [index, axis](const Call<T>& c) { return gather_at(c.g, index, axis); });
 }
 
 /// Throws ShapeError unless index has x's shape outside of `axis`.
 template <class T>
-std::size_t gather_axis(const char* op, const char* name, const Shape& x, const Tensor<T>& index, std::int64_t axis) {
+std::size_t gather_axis(const char* op, const char* name, const Shape& x, const Tensor<T>& index,
+                        std::int64_t axis) {
   const std::size_t at = normalize_axis(op, axis, x.size());
   Shape expected = x;
   if (index.shape().size() == x.size()) expected[at] = index.shape()[at];
   if (index.shape() != expected)
-    fail<ShapeError>(op, concat(name, " and index differ outside of axis ", axis, ": ", name, " ", x, ", index ", index.shape()));
+    fail<ShapeError>(op, concat(name, " and index differ outside of axis ", axis, ": ", name, " ", x,
+                                ", index ", index.shape()));
   return at;
 }
 
 }  // namespace detail
 
-/// y[.., i, ..] = x[.., index[.., i, ..], ..]: one position per element of the result. index has x's shape except
-/// along `axis`. Throws ShapeError if the shapes differ or a position is out of range.
+/// y[.., i, ..] = x[.., index[.., i, ..], ..]: one position per element of the result. index has x's shape
+/// except along `axis`. Throws ShapeError if the shapes differ or a position is out of range.
 template <class T>
 Tensor<T> gather(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::int64_t axis) {
   const std::size_t at = detail::gather_axis("gather", "x", x.shape(), index, axis);
@@ -61,10 +70,11 @@ Tensor<T> gather(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::int
   return detail::gather_at(x, index, at);
 }
 
-/// Zeros of `length` along `axis` with x[.., i, ..] added at index[.., i, ..]: the partner of gather. index has x's
-/// shape. Throws ShapeError if it has not or a position is out of range.
+/// Zeros of `length` along `axis` with x[.., i, ..] added at index[.., i, ..]: the partner of gather. index
+/// has x's shape. Throws ShapeError if it has not or a position is out of range.
 template <class T>
-Tensor<T> scatter_add(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::int64_t axis, std::int64_t length) {
+Tensor<T> scatter_add(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::int64_t axis,
+                      std::int64_t length) {
   if (x.shape() != index.shape())
     fail<ShapeError>("scatter_add", concat("x and index differ: x ", x.shape(), ", index ", index.shape()));
   Shape shape = x.shape();
@@ -75,13 +85,14 @@ Tensor<T> scatter_add(const Tensor<T>& x, const Tensor<std::int64_t>& index, std
   return detail::scatter_at(x, index, at, shape);
 }
 
-/// Whole slices: x's positions index [n] of one axis, in that order, repeats allowed. Throws ShapeError if a position
-/// is out of range.
+/// Whole slices: x's positions index [n] of one axis, in that order, repeats allowed. Throws ShapeError if a
+/// position is out of range.
 template <class T>
 Tensor<T> index_select(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::int64_t axis) {
   const std::size_t at = normalize_axis("index_select", axis, x.shape().size());
   if (index.dim() != 1)
-    fail<ShapeError>("index_select", concat("index needs one axis: index ", index.shape()), "gather takes one position per element");
+    fail<ShapeError>("index_select", concat("index needs one axis: index ", index.shape()),
+                     "gather takes one position per element");
   require_same_device("index_select", x, index);
   detail::require_positions("index_select", "along the axis", index, x.shape()[at]);
   Shape shape = x.shape();
@@ -94,14 +105,16 @@ Tensor<T> index_select(const Tensor<T>& x, const Tensor<std::int64_t>& index, st
 /// Rows of a table: table [V, D], index [..]   ->   [.., D]. Throws ShapeError if an index is not in [0, V).
 template <class T>
 Tensor<T> embedding(const Tensor<T>& table, const Tensor<std::int64_t>& index) {
-  if (table.dim() != 2) fail<ShapeError>("embedding", concat("the table needs two axes [V, D]: table ", table.shape()));
+  if (table.dim() != 2)
+    fail<ShapeError>("embedding", concat("the table needs two axes [V, D]: table ", table.shape()));
   detail::require_positions("embedding", "rows of the table", index, table.size(0));
   Shape shape = index.shape();
   shape.push_back(table.size(1));
   return reshape(index_select(table, reshape(index, {index.numel()}), 0), shape);
 }
 
-/// 1 at each label, else 0, a constant: labels [..]   ->   [.., classes]. Throws ShapeError for a label out of range.
+/// 1 at each label, else 0, a constant: labels [..]   ->   [.., classes]. Throws ShapeError for a label out
+/// of range.
 template <class T = float>
 Tensor<T> one_hot(const Tensor<std::int64_t>& labels, std::int64_t classes) {
   detail::require_positions("one_hot", "classes", labels, classes);
@@ -114,13 +127,15 @@ Tensor<T> one_hot(const Tensor<std::int64_t>& labels, std::int64_t classes) {
 /// Largest element along an axis; all gradient goes to the first of equals. (`amax` shares it.)
 template <class T>
 Tensor<T> max(const Tensor<T>& x, std::int64_t axis, bool keep_axis = false) {
-  const Tensor<T> y = detail::gather_at(x, argmax(x.detach(), axis, true), normalize_axis("max", axis, x.shape().size()));
+  const Tensor<T> y =
+      detail::gather_at(x, argmax(x.detach(), axis, true), normalize_axis("max", axis, x.shape().size()));
   return keep_axis ? y : squeeze(y, axis);
 }
 /// Smallest element along an axis; all gradient goes to the first of equals.
 template <class T>
 Tensor<T> min(const Tensor<T>& x, std::int64_t axis, bool keep_axis = false) {
-  const Tensor<T> y = detail::gather_at(x, argmin(x.detach(), axis, true), normalize_axis("min", axis, x.shape().size()));
+  const Tensor<T> y =
+      detail::gather_at(x, argmin(x.detach(), axis, true), normalize_axis("min", axis, x.shape().size()));
   return keep_axis ? y : squeeze(y, axis);
 }
 

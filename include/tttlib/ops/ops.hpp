@@ -5,6 +5,7 @@
 #include "tttlib/ops/composed/dropout.hpp"
 #include "tttlib/ops/composed/einsum.hpp"
 #include "tttlib/ops/composed/interpolate.hpp"
+#include "tttlib/ops/composed/jacobian.hpp"
 #include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/ops/composed/norm.hpp"
 #include "tttlib/ops/composed/pool.hpp"
@@ -16,3 +17,5 @@
 #include "tttlib/ops/matmul.hpp"
 #include "tttlib/ops/movement.hpp"
 #include "tttlib/ops/reduce.hpp"
+
+#include "tttlib/ops/instances.hpp"  // last: it declares what the others define

@@ -1,7 +1,7 @@
 #pragma once
-/// Are the derivatives of a function right? Along one random direction per order, central differences of the function
-/// are compared with its vjp; the next order does the same to that vjp as a function of (inputs, cotangent).
-/// In double: float differences are too coarse to tell a wrong rule from rounding.
+/// Are the derivatives of a function right? Along one random direction per order, central differences of the
+/// function are compared with its vjp; the next order does the same to that vjp as a function of (inputs,
+/// cotangent). In double: float differences are too coarse to tell a wrong rule from rounding.
 
 #include <algorithm>
 #include <cmath>
@@ -20,7 +20,8 @@ struct CheckGradsOptions {
   std::uint64_t seed = 0;   // of the directions
 };
 
-/// What `check_grads` found: if `ok`, the highest order checked and the worst error of all; else the first that failed.
+/// What `check_grads` found: if `ok`, the highest order checked and the worst error of all; else the first
+/// that failed.
 struct GradCheck {
   bool ok = false;
   int order = 0;
@@ -30,7 +31,8 @@ struct GradCheck {
 };
 
 inline std::ostream& operator<<(std::ostream& out, const GradCheck& check) {
-  if (check.ok) return out << "gradients agree to order " << check.order << ": relative error " << check.relative_error;
+  if (check.ok)
+    return out << "gradients agree to order " << check.order << ": relative error " << check.relative_error;
   return out << "gradients are wrong at order " << check.order << ": differences give " << check.numeric
              << ", the rules give " << check.exact << ", relative error " << check.relative_error;
 }
@@ -50,7 +52,7 @@ struct SignatureOf<R (C::*)(Args...)> : SignatureOf<R (*)(Args...)> {};
 template <class C, class R, class... Args>
 struct SignatureOf<R (C::*)(Args...) const> : SignatureOf<R (*)(Args...)> {};
 template <class F>
-  requires requires { &F::operator(); }
+requires requires { &F::operator(); }
 struct SignatureOf<F> : SignatureOf<decltype(&F::operator())> {};
 
 /// True for a callable whose one signature lists tensors instead of taking them as one list.
@@ -65,8 +67,10 @@ template <class F>
 Function<double> of_list(const F& f, std::size_t inputs) {
   if constexpr (takes_tensors<std::decay_t<F>>()) {
     constexpr std::size_t arity = SignatureOf<std::decay_t<F>>::arity;
-    if (inputs != arity) fail<GradError>("check_grads", concat("the function takes ", arity, " tensors, got ", inputs));
-    return [f](const Tensors<double>& xs) { return unpack<double>(f, xs, std::make_index_sequence<arity>{}); };
+    if (inputs != arity)
+      fail<GradError>("check_grads", concat("the function takes ", arity, " tensors, got ", inputs));
+    return
+        [f](const Tensors<double>& xs) { return unpack<double>(f, xs, std::make_index_sequence<arity>{}); };
   } else {
     return f;
   }
@@ -79,16 +83,19 @@ inline Tensor<double> direction_like(const Tensor<double>& x, std::uint64_t seed
   return d;
 }
 
-inline double dot(const Tensor<double>& a, const Tensor<double>& b) { return sum(mul(a.detach(), b.detach())).item(); }
+inline double dot(const Tensor<double>& a, const Tensor<double>& b) {
+  return sum(mul(a.detach(), b.detach())).item();
+}
 
 /// One order of the check, and the orders above it while they agree.
-inline GradCheck check_order(const Function<double>& f, const Tensors<double>& xs, int order, int last, std::uint64_t& stream,
-                             const CheckGradsOptions& options) {
+inline GradCheck check_order(const Function<double>& f, const Tensors<double>& xs, int order, int last,
+                             std::uint64_t& stream, const CheckGradsOptions& options) {
   const std::uint64_t draws = default_generator().next_stream;
-  const auto evaluate = [&](const Tensors<double>& at) {  // random ops inside f draw the same numbers every time
-    default_generator().next_stream = draws;
-    return f(at);
-  };
+  const auto evaluate =
+      [&](const Tensors<double>& at) {  // random ops inside f draw the same numbers every time
+        default_generator().next_stream = draws;
+        return f(at);
+      };
   const Tensor<double> y = evaluate(xs), u = direction_like(y, options.seed, stream);
   Tensors<double> v;
   for (const Tensor<double>& x : xs) v.push_back(direction_like(x, options.seed, stream));
@@ -102,7 +109,8 @@ inline GradCheck check_order(const Function<double>& f, const Tensors<double>& x
   check.numeric = (8 * (along(h) - along(-h)) - (along(2 * h) - along(-2 * h))) / (12 * h);
   const Tensors<double> cotangents = vjp(evaluate, xs, u);
   for (std::size_t i = 0; i < xs.size(); ++i) check.exact += dot(v[i], cotangents[i]);
-  // Differences carry the rounding of the values themselves, so a thousandth of their size is the least scale.
+  // Differences carry the rounding of the values themselves, so a thousandth of their size is the least
+  // scale.
   const double values = dot(abs(u), abs(y.detach()));
   const double scale = std::max({std::abs(check.numeric), std::abs(check.exact), 1e-3 * values});
   check.relative_error = check.numeric == check.exact ? 0 : std::abs(check.numeric - check.exact) / scale;
@@ -127,7 +135,8 @@ inline GradCheck check_order(const Function<double>& f, const Tensors<double>& x
 /// (`const Tensors<double>&`; a generic lambda always does), or as many tensors as there are inputs.
 /// Throws GradError if their number is wrong or there are none.
 template <class F>
-GradCheck check_grads(const F& f, const Tensors<double>& inputs, int order = 2, const CheckGradsOptions& options = {}) {
+GradCheck check_grads(const F& f, const Tensors<double>& inputs, int order = 2,
+                      const CheckGradsOptions& options = {}) {
   if (inputs.empty()) fail<GradError>("check_grads", "needs at least one input");
   if (order < 1) fail<GradError>("check_grads", concat("order must be at least 1: order ", order));
   Tensors<double> constants;

@@ -17,8 +17,8 @@ std::pair<std::vector<T>, std::vector<U>> comparable(const char* op, const Tenso
 }
 }  // namespace detail
 
-/// ‖a − b‖ / ‖b‖ in the 2-norm; ‖a‖ where b is zero; infinity where a NaN is involved. Throws ShapeError if the shapes
-/// differ.
+/// ‖a − b‖ / ‖b‖ in the 2-norm; ‖a‖ where b is zero; infinity where a NaN is involved. Throws ShapeError if
+/// the shapes differ.
 template <class T, class U>
 double relative_error(const Tensor<T>& a, const Tensor<U>& b) {
   const auto values = detail::comparable("relative_error", a, b);

@@ -69,6 +69,7 @@ void adamw(View<T> parameter, View<const T> grad, View<T> mean, View<T> variance
 
 #if !defined(TTTLIB_COMPILED)
 #include "tttlib/backend/cpu/conv-inl.hpp"
+#include "tttlib/backend/cpu/depthwise-inl.hpp"
 #include "tttlib/backend/cpu/elementwise-inl.hpp"
 #include "tttlib/backend/cpu/index-inl.hpp"
 #include "tttlib/backend/cpu/matmul-inl.hpp"

@@ -10,7 +10,8 @@ namespace detail {
 /// x times a mask of that shape: 0 with probability p, else 1/(1−p).
 template <class T>
 Tensor<T> random_mask(const char* op, const Tensor<T>& x, double p, bool training, const Shape& shape) {
-  if (!(p >= 0 && p <= 1)) fail<ShapeError>(op, concat("probability out of range: p ", p, " is not in [0, 1]"));
+  if (!(p >= 0 && p <= 1))
+    fail<ShapeError>(op, concat("probability out of range: p ", p, " is not in [0, 1]"));
   if (!training || p == 0) return x;
   if (p == 1) return mul(x, zeros<T>(shape, x.device()));
   const Tensor<T> kept = ge(rand<T>(shape, x.device()), full<T>(Shape{}, static_cast<T>(p), x.device()));

@@ -24,7 +24,8 @@ inline EinsumTerms parse_einsum(const std::string& equation) {
     if (c != ' ') text += c;
   const std::size_t arrow = text.find("->");
   if (arrow == std::string::npos)
-    fail<ShapeError>("einsum", concat("no output: equation \"", equation, "\""), "write it out, as in \"bij,bjk->bik\"");
+    fail<ShapeError>("einsum", concat("no output: equation \"", equation, "\""),
+                     "write it out, as in \"bij,bjk->bik\"");
   terms.output = text.substr(arrow + 2);
   std::size_t begin = 0;
   for (std::size_t comma; (comma = text.find(',', begin)) < arrow; begin = comma + 1)
@@ -36,9 +37,11 @@ inline EinsumTerms parse_einsum(const std::string& equation) {
     for (std::size_t i = 0; i < term.size(); ++i) {
       const char c = term[i];
       if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')))
-        fail<ShapeError>("einsum", concat("axes are named by letters: '", c, "' in equation \"", equation, "\""));
+        fail<ShapeError>("einsum",
+                         concat("axes are named by letters: '", c, "' in equation \"", equation, "\""));
       if (term.find(c, i + 1) != std::string::npos)
-        fail<ShapeError>("einsum", concat("an axis repeats within one term: '", c, "' in equation \"", equation, "\""));
+        fail<ShapeError>("einsum",
+                         concat("an axis repeats within one term: '", c, "' in equation \"", equation, "\""));
     }
   return terms;
 }
@@ -66,23 +69,25 @@ Tensor<T> sum_letters(const Tensor<T>& x, std::string& letters, const std::strin
 
 }  // namespace detail
 
-/// Einstein summation with an explicit output, e.g. einsum("bij,bjk->bik", a, b): one or two tensors, letters as
-/// axes, each at most once per term. Throws ShapeError if the equation and the tensors do not fit.
+/// Einstein summation with an explicit output, e.g. einsum("bij,bjk->bik", a, b): one or two tensors, letters
+/// as axes, each at most once per term. Throws ShapeError if the equation and the tensors do not fit.
 template <class T>
 Tensor<T> einsum(const std::string& equation, const Tensors<T>& xs) {
   detail::EinsumTerms terms = detail::parse_einsum(equation);
   if (xs.empty() || xs.size() > 2 || terms.inputs.size() != xs.size())
-    fail<ShapeError>("einsum", concat("one or two tensors, as many as the equation has: ", xs.size(), " for \"", equation, "\""));
+    fail<ShapeError>("einsum", concat("one or two tensors, as many as the equation has: ", xs.size(),
+                                      " for \"", equation, "\""));
   std::int64_t sizes[128] = {};
   std::fill(sizes, sizes + 128, std::int64_t(-1));
   for (std::size_t k = 0; k < xs.size(); ++k) {
     if (terms.inputs[k].size() != xs[k].shape().size())
-      fail<ShapeError>("einsum", concat("tensor ", k, " ", xs[k].shape(), " does not have the axes \"", terms.inputs[k], "\""));
+      fail<ShapeError>("einsum", concat("tensor ", k, " ", xs[k].shape(), " does not have the axes \"",
+                                        terms.inputs[k], "\""));
     for (std::size_t i = 0; i < terms.inputs[k].size(); ++i) {
       std::int64_t& size = sizes[static_cast<std::size_t>(terms.inputs[k][i])];
       if (size >= 0 && size != xs[k].shape()[i])
-        fail<ShapeError>("einsum", concat("axis '", terms.inputs[k][i], "' has two sizes: ", size, " and ", xs[k].shape()[i],
-                                          " in \"", equation, "\""));
+        fail<ShapeError>("einsum", concat("axis '", terms.inputs[k][i], "' has two sizes: ", size, " and ",
+                                          xs[k].shape()[i], " in \"", equation, "\""));
       size = xs[k].shape()[i];
     }
   }
@@ -98,7 +103,9 @@ Tensor<T> einsum(const std::string& equation, const Tensors<T>& xs) {
   const Tensor<T> b = detail::sum_letters(xs[1], right, left + terms.output);
   std::string batch, inner, rows, columns;  // in both and kept, in both and summed, only left, only right
   for (char c : left)
-    (right.find(c) == std::string::npos ? rows : terms.output.find(c) == std::string::npos ? inner : batch) += c;
+    (right.find(c) == std::string::npos          ? rows
+     : terms.output.find(c) == std::string::npos ? inner
+                                                 : batch) += c;
   for (char c : right)
     if (left.find(c) == std::string::npos) columns += c;
   const auto shape_of = [&](const std::string& letters) {
@@ -106,9 +113,12 @@ Tensor<T> einsum(const std::string& equation, const Tensors<T>& xs) {
     for (char c : letters) shape.push_back(sizes[static_cast<std::size_t>(c)]);
     return shape;
   };
-  const std::int64_t m = numel(shape_of(rows)), n = numel(shape_of(columns)), k = numel(shape_of(inner)), batches = numel(shape_of(batch));
-  const Tensor<T> x = reshape(detail::permute_letters(a, left, batch + rows + inner), {batches, m, k});      // [batch, m, k]
-  const Tensor<T> y = reshape(detail::permute_letters(b, right, batch + inner + columns), {batches, k, n});  // [batch, k, n]
+  const std::int64_t m = numel(shape_of(rows)), n = numel(shape_of(columns)), k = numel(shape_of(inner)),
+                     batches = numel(shape_of(batch));
+  const Tensor<T> x =
+      reshape(detail::permute_letters(a, left, batch + rows + inner), {batches, m, k});  // [batch, m, k]
+  const Tensor<T> y =
+      reshape(detail::permute_letters(b, right, batch + inner + columns), {batches, k, n});  // [batch, k, n]
   const Tensor<T> z = reshape(matmul(x, y), shape_of(batch + rows + columns));
   return detail::permute_letters(z, batch + rows + columns, terms.output);
 }

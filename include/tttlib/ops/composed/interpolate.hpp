@@ -1,6 +1,6 @@
 #pragma once
-/// Resizing channels-last images. Pixel centres are half-integers (`align_corners=false` elsewhere), the border is
-/// repeated, and there is no smoothing when an image shrinks.
+/// Resizing channels-last images. Pixel centres are half-integers (`align_corners=false` elsewhere), the
+/// border is repeated, and there is no smoothing when an image shrinks.
 
 #include <cmath>
 
@@ -16,15 +16,16 @@ namespace detail {
 template <class T>
 Tensor<T> resize_weights(std::int64_t outputs, std::int64_t length, Interpolation mode, Device device) {
   constexpr double a = -0.75;
-  const auto near = [](double d) { return ((a + 2) * d - (a + 3)) * d * d + 1; };              // |d| ≤ 1
-  const auto far = [](double d) { return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a; };         // 1 ≤ |d| ≤ 2
+  const auto near = [](double d) { return ((a + 2) * d - (a + 3)) * d * d + 1; };       // |d| ≤ 1
+  const auto far = [](double d) { return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a; };  // 1 ≤ |d| ≤ 2
   std::vector<T> weights(static_cast<std::size_t>(outputs * length));
   for (std::int64_t o = 0; o < outputs; ++o) {
     const auto put = [&](std::int64_t at, double weight) {
       at = at < 0 ? 0 : (at >= length ? length - 1 : at);
       weights[static_cast<std::size_t>(o * length + at)] += static_cast<T>(weight);
     };
-    double centre = (static_cast<double>(o) + 0.5) * static_cast<double>(length) / static_cast<double>(outputs) - 0.5;
+    double centre =
+        (static_cast<double>(o) + 0.5) * static_cast<double>(length) / static_cast<double>(outputs) - 0.5;
     if (mode == Interpolation::bilinear && centre < 0) centre = 0;
     const double floor = std::floor(centre), t = centre - floor;
     const auto first = static_cast<std::int64_t>(floor);

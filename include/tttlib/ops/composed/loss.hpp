@@ -26,7 +26,8 @@ Tensor<T> reduce_loss(const Tensor<T>& values, Reduce reduce) {
 template <class T>
 void require_same_shape(const char* op, const Tensor<T>& prediction, const Tensor<T>& target) {
   if (prediction.shape() != target.shape())
-    fail<ShapeError>(op, concat("shapes differ: prediction ", prediction.shape(), ", target ", target.shape()));
+    fail<ShapeError>(op,
+                     concat("shapes differ: prediction ", prediction.shape(), ", target ", target.shape()));
 }
 
 template <class T>
@@ -34,7 +35,8 @@ void require_logits(const Tensor<T>& logits, const CrossEntropyOptions& options)
   if (logits.dim() < 1 || logits.size(-1) == 0)
     fail<ShapeError>("cross_entropy", concat("needs a last axis of classes: logits ", logits.shape()));
   if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1))
-    fail<ShapeError>("cross_entropy", concat("label_smoothing out of range: ", options.label_smoothing, " is not in [0, 1]"));
+    fail<ShapeError>("cross_entropy",
+                     concat("label_smoothing out of range: ", options.label_smoothing, " is not in [0, 1]"));
 }
 
 }  // namespace detail
@@ -42,16 +44,18 @@ void require_logits(const Tensor<T>& logits, const CrossEntropyOptions& options)
 /// −log p(label) with p = softmax(logits): logits [.., C], labels [..] of class numbers.
 /// Throws ShapeError if the shapes do not fit or a label is not in [0, C).
 template <class T>
-Tensor<T> cross_entropy(const Tensor<T>& logits, const Tensor<std::int64_t>& labels, const CrossEntropyOptions& options = {}) {
+Tensor<T> cross_entropy(const Tensor<T>& logits, const Tensor<std::int64_t>& labels,
+                        const CrossEntropyOptions& options = {}) {
   detail::require_logits(logits, options);
   Shape expected = logits.shape();
   expected.erase(expected.size() - 1);
   if (labels.shape() != expected)
-    fail<ShapeError>("cross_entropy", concat("one label per row of logits is needed: logits ", logits.shape(), ", labels ", labels.shape()));
+    fail<ShapeError>("cross_entropy", concat("one label per row of logits is needed: logits ", logits.shape(),
+                                             ", labels ", labels.shape()));
   detail::require_positions("cross_entropy", "classes", labels, logits.size(-1));
   const T smoothing = static_cast<T>(options.label_smoothing);
-  const Tensor<T> log_p = log_softmax(logits);                                                  // [.., C]
-  Tensor<T> values = neg(squeeze(gather(log_p, unsqueeze(labels, -1), -1), -1));                // [..]
+  const Tensor<T> log_p = log_softmax(logits);                                    // [.., C]
+  Tensor<T> values = neg(squeeze(gather(log_p, unsqueeze(labels, -1), -1), -1));  // [..]
   if (smoothing > T(0)) values = sub(mul(values, T(1) - smoothing), mul(mean(log_p, {-1}), smoothing));
   return detail::reduce_loss(values, options.reduce);
 }
@@ -59,11 +63,12 @@ Tensor<T> cross_entropy(const Tensor<T>& logits, const Tensor<std::int64_t>& lab
 /// −Σ_c target_c log p_c: logits and targets [.., C]; gradients reach the targets too.
 /// Throws ShapeError if the shapes differ.
 template <class T>
-Tensor<T> cross_entropy(const Tensor<T>& logits, const Tensor<T>& targets, const CrossEntropyOptions& options = {}) {
+Tensor<T> cross_entropy(const Tensor<T>& logits, const Tensor<T>& targets,
+                        const CrossEntropyOptions& options = {}) {
   detail::require_logits(logits, options);
   detail::require_same_shape("cross_entropy", logits, targets);
   const T smoothing = static_cast<T>(options.label_smoothing), classes = static_cast<T>(logits.size(-1));
-  Tensor<T> soft = targets;                                                                     // [.., C]
+  Tensor<T> soft = targets;  // [.., C]
   if (smoothing > T(0)) soft = add(mul(soft, T(1) - smoothing), smoothing / classes);
   return detail::reduce_loss(neg(sum(mul(soft, log_softmax(logits)), {-1})), options.reduce);
 }
@@ -84,13 +89,16 @@ Tensor<T> l1_loss(const Tensor<T>& prediction, const Tensor<T>& target, Reduce r
 
 /// d²/(2·beta) where |d| < beta, else |d| − beta/2, with d = prediction − target; beta 0 is l1_loss.
 template <class T>
-Tensor<T> smooth_l1_loss(const Tensor<T>& prediction, const Tensor<T>& target, double beta = 1, Reduce reduce = Reduce::mean) {
+Tensor<T> smooth_l1_loss(const Tensor<T>& prediction, const Tensor<T>& target, double beta = 1,
+                         Reduce reduce = Reduce::mean) {
   detail::require_same_shape("smooth_l1_loss", prediction, target);
   if (!(beta >= 0)) fail<ShapeError>("smooth_l1_loss", concat("beta must not be negative: beta ", beta));
   if (beta == 0) return l1_loss(prediction, target, reduce);
-  const Tensor<T> d = sub(prediction, target), size = abs(d), limit = full<T>(Shape{}, static_cast<T>(beta), d.device());
-  return detail::reduce_loss(
-      where(lt(size, limit), mul(square(d), static_cast<T>(0.5 / beta)), add(size, static_cast<T>(-0.5 * beta))), reduce);
+  const Tensor<T> d = sub(prediction, target), size = abs(d),
+                  limit = full<T>(Shape{}, static_cast<T>(beta), d.device());
+  return detail::reduce_loss(where(lt(size, limit), mul(square(d), static_cast<T>(0.5 / beta)),
+                                   add(size, static_cast<T>(-0.5 * beta))),
+                             reduce);
 }
 
 /// log(1 + e^x), without overflow.

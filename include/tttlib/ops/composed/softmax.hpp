@@ -21,8 +21,8 @@ Tensor<T> softmax_last(const char* op, const Tensor<T>& input, bool log) {
       backend::softmax_pull(view(y), view(g), log, mutable_view(dx));
       return dx;
     }
-    if (log) return sub(c.g, mul(exp(y), sum(c.g, {-1}, true)));   // g − softmax·Σg
-    return mul(y, sub(c.g, sum(mul(c.g, y), {-1}, true)));         // y (g − Σ g·y)
+    if (log) return sub(c.g, mul(exp(y), sum(c.g, {-1}, true)));  // g − softmax·Σg
+    return mul(y, sub(c.g, sum(mul(c.g, y), {-1}, true)));        // y (g − Σ g·y)
   });
 }
 
@@ -50,11 +50,11 @@ template <class T>
 Tensor<T> logsumexp(const Tensor<T>& x, std::int64_t axis = -1, bool keep_axis = false) {
   const std::size_t at = normalize_axis("logsumexp", axis, x.shape().size());
   const Tensor<T> values = x.detach(), top = amax(values, {axis}, true);
-  const Tensor<T> shift = where(eq(sub(top, top), zeros_like(top)), top, zeros_like(top));  // 0 where top is ±∞
+  const Tensor<T> shift =
+      where(eq(sub(top, top), zeros_like(top)), top, zeros_like(top));  // 0 where top is ±∞
   Tensor<T> y = add(log(sum(exp(sub(values, shift)), {axis}, true)), shift);
-  y = record<T>("logsumexp", y, {saved(x)}, [at](const Call<T>& c) {
-    return mul(c.g, softmax(c.in(0), static_cast<std::int64_t>(at)));
-  });
+  y = record<T>("logsumexp", y, {saved(x)},
+                [at](const Call<T>& c) { return mul(c.g, softmax(c.in(0), static_cast<std::int64_t>(at))); });
   return keep_axis ? y : squeeze(y, axis);
 }
 

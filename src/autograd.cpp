@@ -1,0 +1,2 @@
+// The backward sweep, compiled once.
+#include "tttlib/autograd/sweep-inl.hpp"

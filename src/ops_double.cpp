@@ -1,0 +1,6 @@
+// The ops in double, compiled once.
+#include "tttlib/ops/ops.hpp"
+
+namespace ttt {
+TTT_OP_INSTANCES(template, double)
+}  // namespace ttt

@@ -1,0 +1,293 @@
+// Ops made of other ops: softmax, normalisation, losses, dropout.
+#include <cmath>
+#include <numeric>
+
+#include "op_case.hpp"
+
+namespace {
+using namespace ops_test;
+using Values = std::vector<double>;
+
+Values softmax_of(Values v) {
+  double s = 0;
+  for (double& x : v) s += x = std::exp(x);
+  for (double& x : v) x /= s;
+  return v;
+}
+Values log_softmax_of(Values v) {
+  const double top = *std::max_element(v.begin(), v.end());
+  double s = 0;
+  for (double x : v) s += std::exp(x - top);
+  for (double& x : v) x = x - top - std::log(s);
+  return v;
+}
+Values normalised(Values v) {
+  const double n = static_cast<double>(v.size()), mean = std::accumulate(v.begin(), v.end(), 0.0) / n;
+  double variance = 0;
+  for (double x : v) variance += (x - mean) * (x - mean) / n;
+  for (double& x : v) x = (x - mean) / std::sqrt(variance + 1e-5);
+  return v;
+}
+/// y·w + b over the last axis, where w and b are x[1] and x[2] if there are any.
+Array scaled(Array y, const Arrays& x) {
+  if (x.size() == 3)
+    for_each_index(y.shape,
+                   [&](const Index& i) { y.at(i) = y.at(i) * x[1].at({i.back()}) + x[2].at({i.back()}); });
+  return y;
+}
+Array channels_normalised(const Arrays& x) {  // batch norm: each channel over everything else
+  const std::int64_t channels = x[0].shape.back();
+  Array y = x[0];
+  for (std::int64_t c = 0; c < channels; ++c) {
+    Values v;
+    for_each_index(y.shape, [&](const Index& i) {
+      if (i.back() == c) v.push_back(x[0].at(i));
+    });
+    v = normalised(v);
+    std::size_t next = 0;
+    for_each_index(y.shape, [&](const Index& i) {
+      if (i.back() == c) y.at(i) = v[next++];
+    });
+  }
+  return scaled(y, x);
+}
+Array groups_normalised(const Arrays& x) {  // 2 groups
+  const std::int64_t width = x[0].shape.back() / 2;
+  Array y = x[0];
+  for (std::int64_t image = 0; image < x[0].shape[0]; ++image)
+    for (std::int64_t group = 0; group < 2; ++group) {
+      const auto mine = [&](const Index& i) { return i[0] == image && i.back() / width == group; };
+      Values v;
+      for_each_index(y.shape, [&](const Index& i) {
+        if (mine(i)) v.push_back(x[0].at(i));
+      });
+      v = normalised(v);
+      std::size_t next = 0;
+      for_each_index(y.shape, [&](const Index& i) {
+        if (mine(i)) y.at(i) = v[next++];
+      });
+    }
+  return scaled(y, x);
+}
+
+std::vector<OpCase> softmaxes() {
+  const std::vector<Tensors<double>> inputs{{normal({2, 3, 4})},
+                                            {strided(normal({2, 3, 4}))},
+                                            {normal({1, 1, 1})},
+                                            {normal({0, 3, 2})},
+                                            {normal({2, 3, 70})}};
+  return {
+      op_case(
+          "softmax", [](const auto& x) { return softmax(x[0]); }, along(-1, softmax_of), inputs, 3),
+      op_case(
+          "softmax_1", [](const auto& x) { return softmax(x[0], 1); }, along(1, softmax_of), inputs, 3),
+      op_case(
+          "log_softmax", [](const auto& x) { return log_softmax(x[0]); }, along(-1, log_softmax_of), inputs,
+          3),
+      op_case(
+          "log_softmax_0", [](const auto& x) { return log_softmax(x[0], 0); }, along(0, log_softmax_of),
+          {{normal({3, 2})}, {strided(normal({3, 2}))}}, 3),
+  };
+}
+TTT_OP_TABLE("softmax", softmaxes)
+
+std::vector<OpCase> norms() {
+  const auto affine = [](const Shape& s) {
+    return Tensors<double>{normal(s), normal({s.back()}), normal({s.back()})};
+  };
+  const auto strided_affine = [](const Shape& s) {
+    return Tensors<double>{strided(normal(s)), strided(normal({s.back()})), normal({s.back()})};
+  };
+  const auto layer = [](const Arrays& x) { return scaled(along(-1, normalised)(x), x); };
+  return {
+      op_case(
+          "layer_norm", [](const auto& x) { return layer_norm(x[0], x[1], x[2]); }, layer,
+          {affine({2, 3, 8}), strided_affine({3, 5}), affine({0, 4}), affine({70, 3})}, 3),
+      op_case(
+          "layer_norm_plain", [](const auto& x) { return layer_norm(x[0]); }, layer,
+          {{normal({3, 6})}, {strided(normal({2, 3, 5}))}}, 3),
+      op_case(
+          "layer_norm_weight", [](const auto& x) { return layer_norm(x[0], x[1]); },
+          [](const Arrays& x) {
+            Array y = along(-1, normalised)({x[0]});
+            for_each_index(y.shape, [&](const Index& i) { y.at(i) *= x[1].at({i.back()}); });
+            return y;
+          },
+          {{normal({3, 6}), normal({6})}}),
+      op_case(
+          "batch_norm",
+          [](const auto& x) {
+            auto none = std::decay_t<decltype(x[0])>();
+            return batch_norm(x[0], none, none, x[1], x[2]);
+          },
+          channels_normalised, {affine({2, 3, 2, 4}), strided_affine({5, 3}), affine({4, 1})}, 3),
+      op_case(
+          "batch_norm_eval",
+          [](const auto& x) {
+            auto mean = x[1], variance = square(x[2]);
+            return batch_norm(x[0], mean, variance, {}, {}, {.training = false});
+          },
+          [](const Arrays& x) {
+            return build(x[0].shape, [&](const Index& i) {
+              return (x[0].at(i) - x[1].at({i.back()})) /
+                     std::sqrt(x[2].at({i.back()}) * x[2].at({i.back()}) + 1e-5);
+            });
+          },
+          {{normal({2, 3, 4}), normal({4}), off_zero({4})}, {normal({0, 4}), normal({4}), off_zero({4})}}),
+      op_case(
+          "group_norm", [](const auto& x) { return group_norm(x[0], 2, x[1], x[2]); }, groups_normalised,
+          {affine({2, 3, 2, 4}), strided_affine({2, 3, 6}), affine({3, 4}), affine({0, 3, 4})}, 2),
+  };
+}
+TTT_OP_TABLE("norms", norms)
+
+TEST_CASE("ops: batch_norm keeps running statistics, the variance unbiased") {
+  auto mean = zeros<double>({1}), variance = ones<double>({1});
+  const auto x = from_data<double>({1, 2, 3, 6}, {4, 1});
+  batch_norm(x, mean, variance, {}, {}, {.momentum = 0.25});
+  CHECK(mean.item() == Approx(0.25 * 3));
+  CHECK(variance.item() == Approx(0.75 + 0.25 * 14 / 3));  // Σ(x − 3)² = 14 over n − 1
+  auto leaf = from_data<double>({1, 2, 3, 6}, {4, 1});
+  leaf.requires_grad();
+  batch_norm(leaf, mean, variance);
+  CHECK_FALSE(mean.is_tracked());
+}
+
+const std::vector<std::int64_t> label_values{2, 0, 1, 1, 2, 2};
+template <class... Args>
+Tensor<std::int64_t> labels_for(const Shape& shape) {
+  return from_data(std::vector<std::int64_t>(label_values.begin(), label_values.begin() + numel(shape)),
+                   shape);
+}
+/// −Σ t' log p with t' = (1 − smoothing)·t + smoothing/C, per row.
+double naive_cross_entropy(const Values& logits, const Values& target, double smoothing) {
+  const Values log_p = log_softmax_of(logits);
+  double s = 0;
+  for (std::size_t c = 0; c < log_p.size(); ++c)
+    s -= (target[c] * (1 - smoothing) + smoothing / static_cast<double>(log_p.size())) * log_p[c];
+  return s;
+}
+Array naive_rows(const Arrays& x, double smoothing, bool soft) {
+  Shape rows = x[0].shape;
+  const std::int64_t classes = rows.back();
+  rows.erase(rows.size() - 1);
+  std::size_t next = 0;
+  return build(rows, [&](Index i) {
+    Values logits, target;
+    i.push_back(0);
+    const std::int64_t label = soft ? 0 : label_values[next++];
+    for (i.back() = 0; i.back() < classes; ++i.back()) {
+      logits.push_back(x[0].at(i));
+      target.push_back(soft ? x[1].at(i) : i.back() == label ? 1.0 : 0.0);
+    }
+    return naive_cross_entropy(logits, target, smoothing);
+  });
+}
+Array averaged(const Array& rows) {
+  Array y(Shape{});
+  y.values[0] =
+      std::accumulate(rows.values.begin(), rows.values.end(), 0.0) / static_cast<double>(rows.values.size());
+  return y;
+}
+Shape rows_of(const Shape& logits) { return Shape(logits.begin(), logits.end() - 1); }
+
+std::vector<OpCase> losses() {
+  const auto two = [](const Shape& s) { return Tensors<double>{normal(s), normal(s)}; };
+  const std::vector<Tensors<double>> pairs{
+      two({}), two({2, 3}), {strided(normal({2, 3})), normal({2, 3})}, two({1, 4})};
+  const auto pairwise = [](double (*f)(double, double)) {
+    return [f](const Arrays& x) { return averaged(each2(f)(x)); };
+  };
+  return {
+      op_case(
+          "cross_entropy",
+          [](const auto& x) { return cross_entropy(x[0], labels_for(rows_of(x[0].shape()))); },
+          [](const Arrays& x) { return averaged(naive_rows(x, 0, false)); },
+          {{normal({6, 3})}, {strided(normal({2, 3, 4}))}, {normal({3})}, {normal({1, 3})}}, 3),
+      op_case(
+          "cross_entropy_smooth",
+          [](const auto& x) {
+            return cross_entropy(x[0], labels_for(rows_of(x[0].shape())), {.label_smoothing = 0.1});
+          },
+          [](const Arrays& x) { return averaged(naive_rows(x, 0.1, false)); },
+          {{normal({5, 3})}, {strided(normal({2, 3, 4}))}}, 3),
+      op_case(
+          "cross_entropy_none",
+          [](const auto& x) {
+            return cross_entropy(x[0], labels_for(rows_of(x[0].shape())), {.reduce = Reduce::none});
+          },
+          [](const Arrays& x) { return naive_rows(x, 0, false); }, {{normal({5, 3})}, {normal({0, 3})}}),
+      op_case(
+          "cross_entropy_soft",
+          [](const auto& x) { return cross_entropy(x[0], softmax(x[1]), {.label_smoothing = 0.2}); },
+          [](const Arrays& x) {
+            return averaged(naive_rows({x[0], along(-1, softmax_of)({x[1]})}, 0.2, true));
+          },
+          {two({4, 3}), {strided(normal({2, 3})), normal({2, 3})}}, 3),
+      op_case(
+          "mse_loss", [](const auto& x) { return mse_loss(x[0], x[1]); },
+          pairwise([](double a, double b) { return (a - b) * (a - b); }), pairs, 3),
+      op_case(
+          "mse_loss_none", [](const auto& x) { return mse_loss(x[0], x[1], Reduce::none); },
+          each2([](double a, double b) { return (a - b) * (a - b); }), {two({2, 3}), two({0, 3})}, 3),
+      op_case(
+          "l1_loss", [](const auto& x) { return l1_loss(x[0], x[1]); },
+          pairwise([](double a, double b) { return std::abs(a - b); }), pairs),
+      op_case(
+          "smooth_l1_loss", [](const auto& x) { return smooth_l1_loss(x[0], x[1], 0.5); },
+          pairwise([](double a, double b) {
+            const double d = std::abs(a - b);
+            return d < 0.5 ? d * d : d - 0.25;
+          }),
+          pairs),
+      op_case(
+          "bce_with_logits", [](const auto& x) { return bce_with_logits(x[0], sigmoid(x[1])); },
+          pairwise([](double a, double b) {
+            const double t = 1 / (1 + std::exp(-b)), p = 1 / (1 + std::exp(-a));
+            return -t * std::log(p) - (1 - t) * std::log(1 - p);
+          }),
+          pairs, 3),
+      op_case(
+          "mse_loss_sum", [](const auto& x) { return mse_loss(x[0], x[1], Reduce::sum); },
+          [](const Arrays& x) {
+            Array y(Shape{});
+            for (double v : each2([](double a, double b) { return (a - b) * (a - b); })(x).values)
+              y.values[0] += v;
+            return y;
+          },
+          pairs),
+  };
+}
+TTT_OP_TABLE("losses", losses)
+
+TEST_CASE("ops: dropout and drop_path") {
+  manual_seed(5);
+  const auto x = ones<double>({200, 50});
+  const auto y = dropout(x, 0.2);
+  double kept = 0;
+  for (double v : y.to_vector()) {
+    CHECK((v == 0 || v == Approx(1.25)));
+    kept += v > 0;
+  }
+  CHECK(kept / 10000 == Approx(0.8).margin(0.02));  // 5 standard deviations
+  manual_seed(5);
+  CHECK(dropout(x, 0.2).to_vector() == y.to_vector());
+  CHECK(dropout(x, 0.2, false).storage() == x.storage());
+  CHECK(dropout(x, 0).storage() == x.storage());
+  CHECK(sum(dropout(x, 1)).item() == 0);
+  const auto paths = drop_path(x, 0.5).to_vector();
+  for (std::size_t image = 0; image < 200; ++image)
+    for (std::size_t i = 1; i < 50; ++i) CHECK(paths[image * 50 + i] == paths[image * 50]);
+  const auto leaf = normal({4, 3});
+  CHECK(check_grads([](const Tensor<double>& v) { return drop_path(square(v), 0.4); }, {leaf}, 3));
+}
+
+TEST_CASE("ops: cross_entropy and softmax survive large logits") {
+  const auto logits = from_data<double>({1000, -1000, 0, 0}, {2, 2});
+  CHECK(cross_entropy(logits, tensor<std::int64_t>({1, 0}), {.reduce = Reduce::none}).to_vector() ==
+        std::vector<double>{2000, std::log(2.0)});
+  CHECK(logsumexp(logits, 1).to_vector()[0] == 1000);
+  CHECK(std::isinf(logsumexp(full<double>({2}, -INFINITY), 0).item()));
+}
+
+}  // namespace

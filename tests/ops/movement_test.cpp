@@ -1,0 +1,195 @@
+// Ops that move elements.
+#include "op_case.hpp"
+
+namespace {
+using namespace ops_test;
+
+Reference moving(const std::function<Shape(const Shape&)>& shape,
+                 const std::function<Index(const Index&)>& source) {
+  return [=](const Arrays& x) {
+    return build(shape(x[0].shape), [&](const Index& i) { return x[0].at(source(i)); });
+  };
+}
+
+std::vector<OpCase> movement() {
+  const auto same = [](const Shape& s) { return s; };
+  return {
+      op_case(
+          "expand",
+          [](const auto& x) {
+            return expand(x[0], {2, -1, 3});
+          },
+          moving(
+              [](const Shape& s) {
+                return Shape{2, s[0], 3};
+              },
+              [](const Index& i) { return i; }),
+          {{normal({4, 1})}, {normal({1, 3})}, {strided(normal({4, 3}))}, {normal({0, 1})}}, 3),
+      op_case(
+          "sum_to",
+          [](const auto& x) {
+            return sum_to(x[0], {3, 1});
+          },
+          [](const Arrays& x) {
+            Array y(Shape{3, 1});
+            for_each_index(x[0].shape, [&](const Index& i) { y.at(i) += x[0].at(i); });
+            return y;
+          },
+          {{normal({2, 3, 4})}, {strided(normal({2, 3, 4}))}, {normal({1, 3, 1})}, {normal({0, 3, 4})}}, 3),
+      op_case(
+          "contiguous", [](const auto& x) { return contiguous(transpose(x[0])); },
+          moving(
+              [](const Shape& s) {
+                return Shape{s[1], s[0]};
+              },
+              [](const Index& i) {
+                return Index{i[1], i[0]};
+              }),
+          {{normal({2, 3})}, {strided(normal({2, 3}))}, {normal({1, 3})}, {normal({0, 3})}}, 3),
+      op_case(
+          "clone", [](const auto& x) { return clone(x[0]); }, moving(same, [](const Index& i) { return i; }),
+          {{normal({})}, {strided(normal({2, 3}))}, {normal({0})}}, 3),
+      op_case(
+          "reshape",
+          [](const auto& x) {
+            return reshape(x[0], {3, -1});
+          },
+          [](const Arrays& x) {
+            Array y = x[0];
+            y.shape = {3, static_cast<std::int64_t>(y.values.size()) / 3};
+            return y;
+          },
+          {{normal({2, 3})}, {strided(normal({2, 3, 4}))}, {normal({3})}, {normal({3, 0})}}, 3),
+      op_case(
+          "permute",
+          [](const auto& x) {
+            return permute(x[0], {2, 0, 1});
+          },
+          moving(
+              [](const Shape& s) {
+                return Shape{s[2], s[0], s[1]};
+              },
+              [](const Index& i) {
+                return Index{i[1], i[2], i[0]};
+              }),
+          {{normal({2, 3, 4})}, {strided(normal({2, 3, 4}))}, {normal({1, 1, 2})}, {normal({2, 0, 3})}}, 3),
+      op_case(
+          "unsqueeze_squeeze", [](const auto& x) { return squeeze(unsqueeze(unsqueeze(x[0], 1), -1), 1); },
+          [](const Arrays& x) {
+            Array y = x[0];
+            y.shape.push_back(1);
+            return y;
+          },
+          {{normal({2, 3})}, {strided(normal({2, 3}))}, {normal({0, 2})}}),
+      op_case(
+          "slice", [](const auto& x) { return slice(x[0], 1, 1, -1, 2); },
+          moving(
+              [](const Shape& s) {
+                return Shape{s[0], (s[1] - 1) / 2};
+              },
+              [](const Index& i) {
+                return Index{i[0], 1 + 2 * i[1]};
+              }),
+          {{normal({2, 7})}, {strided(normal({3, 5}))}, {normal({1, 2})}, {normal({0, 4})}}, 3),
+      op_case(
+          "overlapping_slices",
+          [](const auto& x) { return slice(x[0], 0, 0, 3) * slice(x[0], 0, 1, 4) + select(x[0], 0, -1); },
+          [](const Arrays& x) {
+            return build(
+                {3}, [&](const Index& i) { return x[0].at({i[0]}) * x[0].at({i[0] + 1}) + x[0].at({3}); });
+          },
+          {{normal({4})}, {strided(normal({4}))}}, 3),
+      op_case(
+          "split",
+          [](const auto& x) {
+            const auto parts = split(x[0], {1, 2, 0}, 1);
+            return parts[0] * parts[1] + sum(parts[2]);
+          },
+          [](const Arrays& x) {
+            return build({x[0].shape[0], 2}, [&](const Index& i) {
+              return x[0].at({i[0], 0}) * x[0].at({i[0], i[1] + 1});
+            });
+          },
+          {{normal({2, 3})}, {strided(normal({2, 3}))}, {normal({0, 3})}}),
+      op_case("chunk", [](const auto& x) { return chunk(x[0], 2, -1)[1]; },
+              moving(
+                  [](const Shape& s) {
+                    return Shape{s[0], 2};
+                  },
+                  [](const Index& i) {
+                    return Index{i[0], i[1] + 3};
+                  }),
+              {{normal({2, 5})}, {strided(normal({1, 5}))}}),
+      op_case(
+          "cat",
+          [](const auto& x) {
+            return cat(std::decay_t<decltype(x)>{x[0], x[1], x[0]}, 1);
+          },
+          [](const Arrays& x) {
+            const std::int64_t a = x[0].shape[1], b = x[1].shape[1];
+            return build({x[0].shape[0], 2 * a + b}, [&](const Index& i) {
+              return i[1] < a       ? x[0].at({i[0], i[1]})
+                     : i[1] < a + b ? x[1].at({i[0], i[1] - a})
+                                    : x[0].at({i[0], i[1] - a - b});
+            });
+          },
+          {{normal({2, 3}), normal({2, 2})},
+           {strided(normal({2, 3})), normal({2, 0})},
+           {normal({2, 2}), strided(normal({2, 4}))}},
+          3),
+      op_case(
+          "stack",
+          [](const auto& x) {
+            return stack(std::decay_t<decltype(x)>{x[0], x[1]}, 1);
+          },
+          [](const Arrays& x) {
+            return build({x[0].shape[0], 2}, [&](const Index& i) { return x[i[1] == 0 ? 0 : 1].at({i[0]}); });
+          },
+          {{normal({3}), normal({3})}, {normal({0}), normal({0})}, {strided(normal({2})), normal({2})}}),
+      op_case(
+          "pad", [](const auto& x) { return pad(x[0], 1, 1, 2); },
+          [](const Arrays& x) {
+            const std::int64_t n = x[0].shape[1];
+            return build({x[0].shape[0], n + 3}, [&](const Index& i) {
+              return i[1] < 1 || i[1] > n ? 0.0 : x[0].at({i[0], i[1] - 1});
+            });
+          },
+          {{normal({2, 3})}, {strided(normal({2, 3}))}, {normal({2, 1})}, {normal({2, 0})}}, 3),
+      op_case(
+          "flip", [](const auto& x) { return flip(x[0], 0); },
+          [](const Arrays& x) {
+            const Shape s = x[0].shape;
+            return build(s, [&](const Index& i) { return x[0].at({s[0] - 1 - i[0], i[1]}); });
+          },
+          {{normal({3, 2})}, {strided(normal({3, 2}))}, {normal({1, 2})}, {normal({0, 2})}}, 3),
+  };
+}
+
+TTT_OP_TABLE("movement", movement)
+
+TEST_CASE("ops: views share storage") {
+  const auto x = normal({2, 3, 4});
+  CHECK(reshape(x, {6, 4}).storage() == x.storage());
+  CHECK(permute(x, {2, 0, 1}).storage() == x.storage());
+  CHECK(slice(x, 1, 1, 3).storage() == x.storage());
+  CHECK(select(x, 0, 1).storage() == x.storage());
+  CHECK(expand(x, {5, 2, 3, 4}).storage() == x.storage());
+  CHECK(flip(x, 0).storage() == x.storage());
+  CHECK(from_nchw(normal({2, 3, 4, 5})).shape() == Shape{2, 4, 5, 3});
+  CHECK(reshape(transpose(x, 1, 2), {2, 12}).storage() != x.storage());
+  const auto heads =
+      permute(reshape(normal({2, 6, 8}), {2, 6, 2, 4}), {0, 2, 1, 3});  // the head split of attention
+  CHECK(reshape(heads, {4, 6, 4}).shape() == Shape{4, 6, 4});
+}
+
+TEST_CASE("ops: cast is differentiable across element types") {
+  const auto f = [](const Tensor<double>& x) {
+    return sum(square(cast<double>(square(cast<float>(x)))));
+  };  // Σ x⁴
+  const auto x = tensor<double>({0.5, 2, -3});
+  CHECK(grad(f)(x).to_vector() == std::vector<double>{0.5, 32, -108});
+  CHECK(hvp(f, x, tensor<double>({1, 1, 1})).to_vector() == std::vector<double>{3, 48, 108});
+  CHECK(cast<std::int64_t>(tensor<double>({1.9, -1.9})).to_vector() == std::vector<std::int64_t>{1, -1});
+}
+
+}  // namespace
