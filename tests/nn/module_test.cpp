@@ -68,11 +68,17 @@ TEST_CASE("functional_call swaps parameters for one call; gradients reach the te
 TEST_CASE("value_and_grad of a module returns gradients by name, equal to backward's") {
   Mlp<double> mlp(3, 4);
   const Tensor<double> x = randn<double>({5, 3});
-  const auto result = value_and_grad(mlp, [&] { return mean(square(mlp(x))); });
-  mean(square(mlp(x))).backward();
-  for (std::size_t i = 0; i < result.second.size(); ++i) {
-    CHECK(result.second[i].first == mlp.named_parameters()[i].first);
-    CHECK(result.second[i].second.to_vector() == mlp.named_parameters()[i].second->grad().to_vector());
+  const auto loss = [&] { return mean(square(mlp(x))); };
+  const auto recorded = value_and_grad(mlp, loss);  // parameters are tracked, so the sweep can be differentiated again
+  const auto constant = no_grad([&] { return value_and_grad(mlp, loss); });
+  loss().backward();
+  for (std::size_t i = 0; i < recorded.second.size(); ++i) {
+    const Tensor<double> expected = mlp.named_parameters()[i].second->grad();
+    CHECK(recorded.second[i].first == mlp.named_parameters()[i].first);
+    CHECK(recorded.second[i].second.is_tracked());
+    CHECK(relative_error(recorded.second[i].second, expected) < 1e-14);  // definitions instead of fast rules: rounding
+    CHECK_FALSE(constant.second[i].second.is_tracked());
+    CHECK(constant.second[i].second.to_vector() == expected.to_vector());
   }
 }
 

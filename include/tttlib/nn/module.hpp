@@ -247,7 +247,8 @@ Tensor<T> functional_call(Module<T>& module, const StateDict<T>& parameters, con
   return module(x);
 }
 
-/// Value of `loss_fn()` and its gradient for every parameter of the module, by name.
+/// Value of `loss_fn()` and its gradient for every parameter of the module, by name. Parameters are tracked, so results
+/// can be differentiated again; under NoGradGuard they are constants, which is cheaper.
 template <class T, class LossFn>
 std::pair<Tensor<T>, StateDict<T>> value_and_grad(Module<T>& module, const LossFn& loss_fn) {
   StateDict<T> named;
