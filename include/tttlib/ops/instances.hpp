@@ -3,6 +3,8 @@
 /// compiles in seconds. `TTT_OP_INSTANCES(extern template, T)` declares, `TTT_OP_INSTANCES(template, T)` emits.
 /// An op that is not listed works all the same; it is compiled where it is used.
 
+#include "tttlib/ops/ops.hpp"
+
 #define TTT_OP_INSTANCES(KEYWORD, T)                                                                                  \
   TTT_CREATE_INSTANCES(KEYWORD, T)                                                                                    \
   TTT_MOVEMENT_INSTANCES(KEYWORD, T)                                                                                  \
