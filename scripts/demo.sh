@@ -25,7 +25,7 @@ fi
 
 # The built-in set is learned by the smallest model in a few short epochs; photos get the program's defaults.
 if [ "$data" = shapes ]; then
-  arguments=(--model vit3_pico --shapes-count 8000 --epochs 8 --batch-size 32 --lr 3e-3 --warmup-epochs 0.5 --no-augment
+  arguments=(--model vit3_pico --shapes-count 8000 --epochs 6 --batch-size 32 --lr 3e-3 --warmup-epochs 0.5 --no-augment
              ${arguments[@]+"${arguments[@]}"})
 fi
 
