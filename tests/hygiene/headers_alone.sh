@@ -1,22 +1,32 @@
 #!/usr/bin/env bash
 # Compiles every header by itself, warnings being errors (CUDA headers are for nvcc). All of them as a user of
 # tttlib::compiled sees them, with the fewest headers behind; those that differ header-only, in that way as well.
-#   headers_alone.sh INCLUDE_DIR COMPILER [FLAG...]
+#   headers_alone.sh strict|quick INCLUDE_DIR COMPILER [FLAG...]
+# quick: a second compiler, clang, finds the standard library precompiled; who includes what of it was seen before.
 set -euo pipefail
-include_dir="$1"; shift
+mode="$1" include_dir="$2" compiler="$3"; shift 3
 cd "$include_dir"
-
-compile_alone() {
-  local definition="${1% *}" header="${1#* }"; shift
-  echo "#include \"$header\"" |
-    "$@" "$definition" -std=c++20 -Wall -Wextra -Wpedantic -Wconversion -Werror -I. -fsyntax-only -x c++ - ||
-    { echo "does not compile alone: $header ($definition)"; return 1; }
-}
-export -f compile_alone
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
 
 headers="$(find tttlib -name '*.hpp' | sort)"
 differing="$(xargs grep -l TTTLIB_COMPILED <<< "$headers" | grep -v -e '-inl\.hpp$')"
-# shellcheck disable=SC2086  # one word a header
-jobs="$(printf -- '-DTTTLIB_COMPILED %s\n' $headers; printf -- '-UTTTLIB_COMPILED %s\n' $differing)"
-xargs -P "$(getconf _NPROCESSORS_ONLN)" -I{} bash -c 'compile_alone "$@"' _ {} "$@" <<< "$jobs"
-echo "$(wc -l <<< "$headers") headers compile alone with $1, $(wc -l <<< "$differing") of them header-only as well"
+
+check() {  # check DEFINITION HEADERS FLAG...
+  local definition="$1" headers="$2"; shift 2
+  local command=("$compiler" "$definition" -std=c++20 -Wall -Wextra -Wpedantic -Wconversion -Werror -I. "$@")
+  if [ "$mode" = quick ]; then
+    xargs grep -ho '#include <[a-z_]*>' <<< "$headers" | sort -u > "$work/standard.hpp"
+    "${command[@]}" -x c++-header "$work/standard.hpp" -o "$work/standard.pch"
+    command+=(-include-pch "$work/standard.pch")
+  fi
+  # shellcheck disable=SC2016  # the inner shell expands these
+  xargs -P "$(getconf _NPROCESSORS_ONLN)" -I{} bash -c '
+    header="$1"; shift
+    echo "#include \"$header\"" | "$@" -fsyntax-only -x c++ - || { echo "does not compile alone: $header"; exit 1; }
+  ' _ {} "${command[@]}" <<< "$headers"
+}
+
+check -DTTTLIB_COMPILED "$headers" "$@"
+check -UTTTLIB_COMPILED "$differing" "$@"
+echo "$(wc -l <<< "$headers") headers compile alone with $compiler, $(wc -l <<< "$differing") of them header-only as well"
