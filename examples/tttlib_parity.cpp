@@ -18,6 +18,8 @@
 #include "tttlib/optim/schedule.hpp"
 #include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/testing/compare.hpp"
+#include "tttlib/ttt/inner_models.hpp"
+#include "tttlib/ttt/inner_scan.hpp"
 #include "tttlib/ttt/ttt_block.hpp"
 
 namespace {
@@ -163,6 +165,49 @@ Errors run_vit3(const SafetensorsFile& file, const json& config, const Settings&
   return run_module(model, file, x, [](const Tensor<T>& t) { return from_nchw(t); }, [](const Tensor<T>& t) { return t; });
 }
 
+/// One TTT layer without projections, by nested differentiation.
+template <class T>
+Errors run_inner_training(const SafetensorsFile& file, const json& config, const Settings& settings) {
+  const InnerModel<T> model = inner::make<T>(config.at("inner_model"), {.width = config.at("head_dim"),
+                                                                        .ratio = config.at("ratio"),
+                                                                        .grid_height = config.at("height"),
+                                                                        .grid_width = config.at("width")});
+  InnerOptions<T> options;
+  options.loss = losses::find<T>(config.at("loss"));
+  options.rate = config.at("lr");
+  options.epochs = config.at("epochs");
+  options.batches = config.at("num_batches");
+  options.clip = config.at("clip");
+  const bool dynamic = config.at("dynamic_lr");
+  std::vector<std::string> names{"input.q", "input.k", "input.v"};
+  if (dynamic) names.push_back("input.lr_logits");
+  const std::size_t inputs = names.size();
+  for (const InnerParameter& p : model.parameters) names.push_back("param." + p.name);
+  Tensors<T> xs;
+  for (const std::string& name : names) xs.push_back(file.get<T>(name));
+  if (settings.perturb) xs[inputs].data()[0] *= static_cast<T>(1.01);
+  const auto layer = [&](const Tensors<T>& x) {
+    InnerOptions<T> o = options;
+    if (dynamic) o.token_rates = {sigmoid(x[3])};                                               // [B, H, N]
+    const Tensors<T> w0(x.begin() + static_cast<std::ptrdiff_t>(inputs), x.end());              // [H, …] each
+    return inner_scan(model, w0, x[0], x[1], x[2], o).output;                                   // [B, H, N, d]
+  };
+  Errors errors(std::is_same_v<T, double>);
+  raise(errors.output, relative_error(layer(xs), file.get<double>("output.y")));
+  if (!file.contains("cotangent.y")) return errors;
+  const Tensors<T> gradients = vjp(layer, xs, file.get<T>("cotangent.y"));
+  for (std::size_t i = 0; i < xs.size(); ++i) {
+    const double before = errors.gradient;
+    errors.has_gradient = true;
+    // The sign of an error passes nothing on to the values: exactly nothing, whatever rounding left in the file.
+    const bool nothing = options.loss.name() == "mae" && names[i] == "input.v";
+    if (nothing) raise(errors.gradient, amax(abs(gradients[i])).item() == 0 ? 0 : 1);
+    else raise(errors.gradient, relative_error(gradients[i], file.get<double>("grad." + names[i])));
+    if (errors.gradient != before) errors.worst_gradient = names[i];
+  }
+  return errors;
+}
+
 /// Names after a prefix, in the file's order.
 std::vector<std::string> names_after(const SafetensorsFile& file, const std::string& prefix) {
   std::vector<std::string> names;
@@ -249,6 +294,7 @@ Errors run_case(const SafetensorsFile& file, const Settings& settings, std::stri
   const json config = json::parse(text->second);
   if (kind->second == "ttt_block") return run_ttt_block<T>(file, config, settings);
   if (kind->second == "vit3") return run_vit3<T>(file, config, settings);
+  if (kind->second == "inner_training") return run_inner_training<T>(file, config, settings);
   if (kind->second == "optim_and_loss") return run_optim_and_loss<T>(file, config, settings);
   skipped = "case " + kind->second + " is not known to this version";
   return Errors(true);

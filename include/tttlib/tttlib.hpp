@@ -20,4 +20,5 @@
 #include "tttlib/optim/schedule.hpp"
 #include "tttlib/testing/check_grads.hpp"
 #include "tttlib/testing/compare.hpp"
+#include "tttlib/ttt/inner_layer.hpp"
 #include "tttlib/ttt/ttt_block.hpp"

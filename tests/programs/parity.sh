@@ -7,10 +7,10 @@ parity=$programs/tttlib_parity
 
 for dtype in double float; do
   for path in closed nested; do
-    expect 0 "4 passed, 0 failed" "$parity" --dtype $dtype --path $path "$golden"
+    expect 0 "8 passed, 0 failed" "$parity" --dtype $dtype --path $path "$golden"
   done
 done
-expect 1 "0 passed, 4 failed" "$parity" --perturb "$golden"
+expect 1 "0 passed, 8 failed" "$parity" --perturb "$golden"
 
 mkdir "$work/empty"
 expect 1 "no case ran" "$parity" "$work/empty"
@@ -22,7 +22,7 @@ expect 1 "FAIL  cut" "$parity" "$work/cut.safetensors"
 if [ -n "${TTTLIB_GOLDEN:-}" ]; then
   expect 0 " 0 failed" "$parity" "$TTTLIB_GOLDEN"
   ran=$(grep -c '^ok' "$work/output")
-  [ "$ran" -ge 8 ] || { echo "FAIL: only $ran cases of TTTLIB_GOLDEN ran"; failures=$((failures + 1)); }
+  [ "$ran" -ge 33 ] || { echo "FAIL: only $ran cases of TTTLIB_GOLDEN ran"; failures=$((failures + 1)); }
   expect 0 " 0 failed" "$parity" --path nested "$TTTLIB_GOLDEN"
   expect 0 " 0 failed" "$parity" --dtype float "$TTTLIB_GOLDEN"
   expect 1 "0 passed, $ran failed" "$parity" --perturb "$TTTLIB_GOLDEN"

@@ -5,6 +5,7 @@
 
 #include "tttlib/nn/linear.hpp"
 #include "tttlib/ttt/closed_form.hpp"
+#include "tttlib/ttt/inner_models.hpp"
 #include "tttlib/ttt/rope.hpp"
 
 namespace ttt {
