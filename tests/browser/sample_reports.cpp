@@ -11,7 +11,7 @@ using namespace ttt;
 
 namespace {
 
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 void write_ordinary(const std::string& folder, int argc, char** argv) {
   Report report("Which inner loss teaches the values?",
@@ -60,13 +60,13 @@ void write_awkward(const std::string& folder, int argc, char** argv) {
   report.paragraph("AWordWithoutAnyPlaceToBreakItInTheMiddleWhichIsLongerThanThePhoneIsWideAndGoesOnForAWhile");
   std::vector<double> noisy, late;
   for (int i = 0; i < 400; ++i) noisy.push_back(2 + std::sin(i * 0.05) + 0.3 * std::sin(i * 1.7));
-  for (int i = 0; i < 300; ++i) late.push_back(i > 200 ? nan : 3 - 0.01 * i);
+  for (int i = 0; i < 300; ++i) late.push_back(i > 200 ? not_a_number : 3 - 0.01 * i);
   report.chart({.title = "Many points, one line diverges", .x_label = "step", .y_label = "loss", .lines = {{"noisy", noisy}, {"diverges", late}}});
   report.chart({.title = "Rates", .x_label = "rate η", .y_label = "size of the update",
-                .lines = {{"update", {0.002, 0.03, 0.5, nan, 80, 1e4}, {0.1, 0.2, 0.5, 1, 2, 5}}, {"<i>norm</i>", {0.1, 0.2, 0, 3}, {0.1, 1, 2, 5}}},
+                .lines = {{"update", {0.002, 0.03, 0.5, not_a_number, 80, 1e4}, {0.1, 0.2, 0.5, 1, 2, 5}}, {"<i>norm</i>", {0.1, 0.2, 0, 3}, {0.1, 1, 2, 5}}},
                 .log_x = true, .log_y = true});
   report.chart({.title = "One point", .x_label = "epoch", .y_label = "accuracy, %", .lines = {{"test", {98.05}}}});
-  report.chart({.title = "Nothing at all", .x_label = "epoch", .y_label = "loss", .lines = {{"none", {}}, {"never a number", {nan, nan}}}});
+  report.chart({.title = "Nothing at all", .x_label = "epoch", .y_label = "loss", .lines = {{"none", {}}, {"never a number", {not_a_number, not_a_number}}}});
   ReportChart crowd{.title = "Eleven lines", .x_label = "epoch", .y_label = "a unit with a rather long name, in hundreds of its own"};
   for (int n = 0; n < 11; ++n) crowd.lines.push_back({"inner model number " + std::to_string(n), {1.0 * n, 1.5 * n, 1.4 * n, 2.0 * n}});
   report.chart(crowd);

@@ -85,6 +85,13 @@ TTTLIB_INLINE std::string html_table(const ReportTable& table, const std::string
   return html + "</tbody>\n</table></div>\n";
 }
 
+/// A command whose lines break between words, not at the dashes of an option.
+TTTLIB_INLINE std::string html_command(const std::string& command) {
+  std::string words = "<code><span>";
+  for (const char c : escape_html(command)) words += c == ' ' ? std::string("</span> <span>") : std::string(1, c);
+  return words + "</span></code>";
+}
+
 TTTLIB_INLINE std::string base64(const std::vector<unsigned char>& bytes) {
   static constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
@@ -178,8 +185,8 @@ TTTLIB_INLINE std::string Report::html() const {
   if (!facts_.empty()) {
     body += "<section class=\"run\">\n<h2>How to repeat this</h2>\n<dl>\n";
     for (const auto& [name, value] : facts_) {
-      const std::string text = detail::escape_html(value);
-      body += "<dt>" + detail::escape_html(name) + "</dt><dd>" + (name == "Command" ? "<code>" + text + "</code>" : text) + "</dd>\n";
+      const std::string text = name == "Command" ? detail::html_command(value) : detail::escape_html(value);
+      body += "<dt>" + detail::escape_html(name) + "</dt><dd>" + text + "</dd>\n";
     }
     body += "</dl>\n</section>\n";
   }

@@ -34,18 +34,18 @@ TTTLIB_INLINE std::string escape_html(const std::string& text) {
   return out;
 }
 
-/// Whether a value has a place on a chart; beyond 1e300 the width of an axis would overflow.
-inline bool drawable(double value, bool log) { return std::abs(value) < 1e300 && (!log || value > 1e-300); }
+/// Whether a value has a place on a chart; close to the largest double, an axis with room beside it would overflow.
+inline bool drawable(double value, bool log) { return log ? value > 1e-250 && value < 1e250 : std::abs(value) < 1e300; }
 
-/// A value for people: four digits, and all of a whole number.
-TTTLIB_INLINE std::string value_text(double value) {
+/// A value for people: four digits, with their zeros if numbers stand below each other, and all of a whole number.
+TTTLIB_INLINE std::string value_text(double value, bool zeros = false) {
   if (std::isnan(value)) return "not a number";
   if (std::isinf(value)) return value > 0 ? "∞" : "-∞";
   if (value == 0) return "0";
   const double size = std::abs(value);
   if (size < 1e15 && value == std::round(value)) return fmt::format("{:.0f}", value);
   if (size >= 1000 && size < 1e7) return fmt::format("{:.1f}", value);
-  return fmt::format("{:.4g}", value);
+  return zeros ? fmt::format("{:#.4g}", value) : fmt::format("{:.4g}", value);
 }
 
 /// An axis: the range of values and the values that are written beside it.
@@ -103,7 +103,8 @@ TTTLIB_INLINE Axis make_axis(const std::vector<double>& values, bool log, bool v
   const double size = std::max({std::abs(axis.low), std::abs(axis.high), 1e-280});
   const bool whole = std::all_of(values.begin(), values.end(), [](double v) { return v == std::round(v); });
   if (log) {
-    const double room = axis.high / axis.low < 1.001 ? 2 : std::pow(axis.high / axis.low, vertical ? 0.05 : 0.0);
+    const double decades = axis.scaled(axis.high) - axis.scaled(axis.low);
+    const double room = decades < 1e-3 ? 2 : std::pow(10, vertical ? 0.05 * decades : 0);
     axis.low /= room;
     axis.high *= room;
     add_log_ticks(axis, wanted);
@@ -137,7 +138,7 @@ inline double line_spread(const ReportLine& line, std::size_t i) {
 
 inline std::string point_text(const ReportLine& line, std::size_t i) {
   const double spread = line_spread(line, i);
-  return value_text(line.y[i]) + (spread > 0 ? " ± " + value_text(spread) : "");
+  return value_text(line.y[i], true) + (spread > 0 ? " ± " + value_text(spread) : "");
 }
 
 /// The path of a mark around (0, 0): lines differ in shape too, for readers who see few colours.

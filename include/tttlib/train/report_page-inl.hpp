@@ -38,6 +38,7 @@ figcaption span { display: block; color: var(--soft); font-size: 0.9rem; }
 .legend li { display: flex; align-items: center; gap: 0.45rem; min-width: 0; }
 .legend svg { flex: none; overflow: visible; }
 .plot { position: relative; touch-action: pan-y; }
+.plot:focus-visible { outline-offset: 1px; }
 .plot svg { display: block; width: 100%; height: auto; overflow: visible; }
 .plot .narrow { display: none; max-width: 30rem; }
 @media (max-width: 35rem) { .plot .wide { display: none; } .plot .narrow { display: block; } }
@@ -46,13 +47,13 @@ figcaption span { display: block; color: var(--soft); font-size: 0.9rem; }
 .guide { stroke: var(--soft); stroke-dasharray: 2 3; }
 .guide:not(.on) { visibility: hidden; }
 .unit { color: var(--soft); font-size: 0.8125rem; line-height: 1.4; margin-bottom: 0.2rem; }
-.below { text-align: right; margin: 0 1rem 0 0; }
+.below { text-align: right; margin: 0.25rem 1rem 0 0; }
 .line { stroke: currentColor; }
 .stroke { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 .dash1 .stroke { stroke-dasharray: 7 5; } .dash2 .stroke { stroke-dasharray: 1 4.5; } .dash3 .stroke { stroke-dasharray: 9 4 1 4; }
 .whiskers { fill: none; stroke-width: 1.25; opacity: 0.7; }
 .marks path { fill: currentColor; stroke: var(--paper); stroke-width: 1.5; paint-order: stroke; }
-.marks .on { stroke: currentColor; stroke-width: 4; }
+.marks .on { stroke: currentColor; stroke-width: 3; }
 .quiet path:not(.on) { visibility: hidden; }
 .c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); }
 .c4 { color: var(--c4); } .c5 { color: var(--c5); } .c6 { color: var(--c6); } .c7 { color: var(--c7); }
@@ -83,9 +84,10 @@ tbody th { font-weight: 500; }
 .run { font-size: 0.925rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.4rem 1.5rem; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
-@media (max-width: 35rem) { dl { display: block; } dd { margin-bottom: 0.7rem; } main { padding-top: 2rem; } h2 { margin-top: 2.25rem; } }
+@media (max-width: 35rem) { dl { display: block; } dd { margin-bottom: 0.7rem; } th, td { padding: 0.35rem 0.6rem; } main { padding-top: 2rem; } h2 { margin-top: 2.25rem; } }
 code { font: 0.92em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 dd code { display: block; padding: 0.45rem 0.7rem; background: var(--card); border-radius: 6px; }
+dd code span { display: inline-block; max-width: 100%; }
 .reports { margin: 2rem 0 0; padding: 0; list-style: none; }
 .reports li { padding: 1.25rem 0; border-top: 1px solid var(--rule); }
 .reports h2 { margin: 0 0 0.35rem; font-size: 1.15rem; }
