@@ -34,6 +34,9 @@ TTT_CASTS(bf16, double)
 TTT_CASTS(std::int64_t, float)
 TTT_CASTS(std::int64_t, double)
 
+template void map(formula::Neg, const View<const std::int64_t>&, const View<std::int64_t>&);
+template void map(formula::AddScalar, const View<const std::int64_t>&, const View<std::int64_t>&);
+template void map(formula::MulScalar, const View<const std::int64_t>&, const View<std::int64_t>&);
 template void map(formula::Add, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
 template void map(formula::Sub, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
 template void map(formula::Mul, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);

@@ -9,6 +9,8 @@ inline namespace TTTLIB_KERNELS {
   template void scatter_add<T>(View<const T>, View<const std::int64_t>, std::size_t, View<T>);
 TTT_INDEXING(float)
 TTT_INDEXING(double)
+template void scatter_add<std::int64_t>(View<const std::int64_t>, View<const std::int64_t>, std::size_t,
+                                        View<std::int64_t>);
 template void gather<std::int64_t>(View<const std::int64_t>, View<const std::int64_t>, std::size_t,
                                    View<std::int64_t>);
 

@@ -48,3 +48,18 @@ TEST_CASE("the inner step has a coloured cluster of its own, with its backward n
   CHECK_THAT(inner, ContainsSubstring("silu_grad"));  // made by the inner sweep
   CHECK(text.find("fillcolor=whitesmoke") != std::string::npos);
 }
+
+TEST_CASE("an inner grad written by hand is coloured as well") {
+  const NoLeaks leaks;
+  auto w = tensor<double>({1, 2}).requires_grad();
+  const auto inner = [](const Tensor<double>& at) { return sum(sin(at)); };
+  const std::string text = graph_dot(sum(square(w - grad(inner)(w))));
+  const auto orange = [&](const char* op) {
+    const std::size_t at = text.find(concat("[label=\"", op));
+    return text.substr(at, text.find('\n', at) - at).find("orange") != std::string::npos;
+  };
+  CHECK(orange("argument"));
+  CHECK(orange("cos"));  // the inner sweep's own
+  CHECK_FALSE(orange("leaf"));
+  CHECK_FALSE(orange("square"));
+}

@@ -21,6 +21,10 @@ TEST_CASE("tiny and huge numbers are scientific, special ones have names") {
   CHECK(to_string(tensor<double>({1e9, 1})) == "[1.0000e+09 1.0000e+00]  float64 [2]");
   CHECK(to_string(tensor<double>({1e6, 1})) == "[1000000.       1.]  float64 [2]");
   const double inf = std::numeric_limits<double>::infinity();
+  CHECK(to_string(tensor<double>({1000.5, 1e-5, 0.25})) == "[1.0005e+03 1.0000e-05 2.5000e-01]  float64 [3]");
+  CHECK(to_string(tensor<double>({1234567.5, 1})) == "[1.2346e+06 1.0000e+00]  float64 [2]");
+  CHECK(to_string(tensor<double>({1234.5, -0.25})) == "[1234.50   -0.25]  float64 [2]");
+  CHECK(to_string(tensor<double>({-std::nan(""), 1})) == "[nan  1.]  float64 [2]");
   CHECK(to_string(tensor<double>({1.5, inf, -inf, std::nan("")})) == "[ 1.5  inf -inf  nan]  float64 [4]");
   CHECK(to_string(tensor<double>({0, 0})) == "[0. 0.]  float64 [2]");
 }

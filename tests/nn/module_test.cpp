@@ -61,7 +61,7 @@ TEST_CASE("functional_call swaps parameters for one call; gradients reach the te
   const Tensor<double> expected = grad([&](const Tensor<double>& v) { return sum(square(linear(x, v, layer.bias.detach()))); })(w);
   CHECK(relative_error(grad(loss)(w), expected) < 1e-12);
   CHECK(layer.weight.to_vector() == before);
-  CHECK_THROWS_WITH(functional_call(layer, {{"weights", w}}, x), "ttt::functional_call: the module has no parameter named weights");
+  CHECK_THROWS_WITH(functional_call(layer, {{"weights", w}}, x), "ttt::functional_call: the module has no parameter or buffer named weights");
   CHECK_THROWS_AS(functional_call(layer, {{"weight", x}}, x), ShapeError);
 }
 

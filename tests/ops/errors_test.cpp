@@ -185,7 +185,7 @@ TEST_CASE("errors: indices and losses") {
       {[] {
          cross_entropy(z({2, 10}), labels({3, 10}));
        },
-       "ttt::cross_entropy: index out of range: index [2] holds 10, valid are 0 to 9 (classes)"},
+       "ttt::cross_entropy: labels out of range: labels [2] holds 10, valid are 0 to 9 (classes)"},
       {[] {
          cross_entropy(z({2, 10}), labels({3}));
        },
@@ -249,6 +249,66 @@ TEST_CASE("errors: indices and losses") {
     CHECK_THROWS_AS(m.make(), ShapeError);
     CHECK_THROWS_WITH(m.make(), m.message);
   }
+}
+
+TEST_CASE("errors: an undefined tensor is named by the op that met it") {
+  const Tensor<float> none, x = z({2});
+  Tensor<float> leaf = z({2});
+  leaf.requires_grad();
+  const std::vector<std::pair<const char*, std::function<void()>>> uses{
+      {"add", [&] { none + x; }},
+      {"mul", [&] { x * none; }},
+      {"exp", [&] { exp(none); }},
+      {"silu", [&] { silu(none); }},
+      {"sum", [&] { sum(none); }},
+      {"norm", [&] { norm(none); }},
+      {"argmax", [&] { argmax(none); }},
+      {"reshape", [&] { reshape(none, {1}); }},
+      {"permute", [&] { permute(none, {}); }},
+      {"expand", [&] { expand(none, {2}); }},
+      {"cat", [&] { cat<float>({x, none}); }},
+      {"matmul", [&] { matmul(none, none); }},
+      {"linear", [&] { linear(none, z({2, 2})); }},
+      {"item", [&] { none.item(); }},
+      {"to_vector", [&] { none.to_vector(); }},
+      {"mul", [&] { leaf.grad() * 2; }},
+  };
+  for (const auto& [op, use] : uses) {
+    INFO(op);
+    CHECK_THROWS_WITH(use(), concat("ttt::", op, ": undefined tensor. Hint: a default-constructed Tensor holds nothing, and "
+                                    "neither does .grad() before backward"));
+  }
+}
+
+TEST_CASE("errors: lengths that no tensor has") {
+  const std::vector<Mistake> mistakes{
+      {[] { split(z({3}), {5, -2}); }, "ttt::split: negative length -2: x [3], axis 0"},
+      {[] { split(z({3}), 0); }, "ttt::split: parts need a positive length, got 0"},
+      {[] { expand(z({3}), {-1, 3}); }, "ttt::expand: negative length: x [3], target [-1, 3]. Hint: -1 keeps an axis that x has"},
+      {[] { expand(z({1}), {-5}); }, "ttt::expand: negative length: x [1], target [-5]. Hint: -1 keeps an axis that x has"},
+      {[] { reshape(z({6}), {-2, -3}); }, "ttt::reshape: negative length: x [6], target [-2, -3]. Hint: one axis may be -1"},
+      {[] { reshape(z({6}), {-1, -1}); }, "ttt::reshape: negative length: x [6], target [-1, -1]. Hint: one axis may be -1"},
+      {[] { reshape(z({0, 3}), {0, -1}); },
+       "ttt::reshape: -1 could be any length beside an empty axis: x [0, 3], target [0, -1]"},
+      {[] { tensor({{1, 2}, {3}}); }, "ttt::tensor: rows differ in length: 2 and 1"},
+      {[] { arange<float>(0, std::numeric_limits<float>::quiet_NaN()); },
+       "ttt::arange: no number of elements: start 0, stop nan, step 1"},
+  };
+  for (const Mistake& m : mistakes) CHECK_THROWS_WITH(m.make(), m.message);
+}
+
+TEST_CASE("errors: a mask or an index changed in place before backward") {
+  auto x = tensor({1, 2}).requires_grad();
+  auto mask = tensor({1, 0});
+  auto index = tensor<std::int64_t>({0, 1});
+  const auto masked = sum(where(mask, x, x * 2)), selected = sum(index_select(x, index, 0));
+  const auto zero = zeros<float>({2});
+  assign(mask, zero);
+  CHECK_THROWS_WITH(masked.backward(), "ttt::where: condition [2] was changed in place after it was used. Hint: call backward "
+                                       "before assign, or copy the tensor first");
+  assign(index, zeros<std::int64_t>({2}));
+  CHECK_THROWS_WITH(selected.backward(), "ttt::gather: index [2] was changed in place after it was used. Hint: call backward "
+                                         "before assign, or copy the tensor first");
 }
 
 }  // namespace

@@ -167,6 +167,42 @@ std::vector<OpCase> movement() {
 
 TTT_OP_TABLE("movement", movement)
 
+TEST_CASE("ops: short forms mean what PyTorch's do") {
+  const auto x = reshape(arange<float>(0, 6), {1, 2, 3});  // [[0 1 2] [3 4 5]]
+  CHECK(squeeze(x).shape() == Shape{2, 3});
+  CHECK(flip(x, {1, 2}).to_vector() == std::vector<float>{5, 4, 3, 2, 1, 0});
+  CHECK(pad(x, {{1, 0}, {0, 2}}).shape() == Shape{1, 3, 5});
+  CHECK(pad(squeeze(x), {{0, 1}}).to_vector() == std::vector<float>{0, 1, 2, 0, 3, 4, 5, 0});
+  const Tensors<float> parts = split(squeeze(x), 2, 1);
+  CHECK(parts.size() == 2);
+  CHECK(parts[1].to_vector() == std::vector<float>{2, 5});
+  CHECK(split(squeeze(x), 1).size() == 2);
+  CHECK(tensor({{1, 2}, {3, 4}}).shape() == Shape{2, 2});
+  CHECK(full({2}, 1.5).to_vector() == std::vector<float>{1.5f, 1.5f});
+  CHECK(sum(x, -1).to_vector() == std::vector<float>{3, 12});
+  CHECK(max(x).item() == 5);
+  CHECK(min(x).item() == 0);
+  CHECK(gt(x, 2).to_vector() == std::vector<float>{0, 0, 0, 1, 1, 1});
+  CHECK((x <= 1).to_vector() == std::vector<float>{1, 1, 0, 0, 0, 0});
+  CHECK((x < x).to_vector() == std::vector<float>(6, 0));
+  CHECK(where(x > 3, x, 0).to_vector() == std::vector<float>{0, 0, 0, 0, 4, 5});
+  CHECK(where(x > 3, 9, x).to_vector() == std::vector<float>{0, 1, 2, 3, 9, 9});
+  CHECK(maximum(x, 3).to_vector() == std::vector<float>{3, 3, 3, 3, 4, 5});
+  CHECK(minimum(x, 3).to_vector() == std::vector<float>{0, 1, 2, 3, 3, 3});
+  CHECK(clamp_min(x, 4).to_vector() == std::vector<float>{4, 4, 4, 4, 4, 5});
+  CHECK(clamp_max(x, 1).to_vector() == std::vector<float>{0, 1, 1, 1, 1, 1});
+  CHECK(mean(ones<double>({49})).item() == 1);  // a division, not a product with the reciprocal
+}
+
+TEST_CASE("ops: integers add, multiply, compare and count") {
+  const auto n = tensor<std::int64_t>({1, -2, 3});
+  CHECK((-n + 10).to_vector() == std::vector<std::int64_t>{9, 12, 7});
+  CHECK((n * 2 - n).to_vector() == n.to_vector());
+  CHECK(sum(n).item() == 2);
+  CHECK(cumsum(n, 0).to_vector() == std::vector<std::int64_t>{1, -1, 2});
+  CHECK(eq(n, 3).to_vector() == std::vector<std::int64_t>{0, 0, 1});
+}
+
 TEST_CASE("ops: views share storage") {
   const auto x = normal({2, 3, 4});
   CHECK(reshape(x, {6, 4}).storage() == x.storage());

@@ -13,7 +13,7 @@ Tensor<T> empty_like(const Tensor<T>& x) {
 }
 
 /// Constant tensor of one value.
-template <class T>
+template <class T = float>
 Tensor<T> full(const Shape& shape, std::type_identity_t<T> value, Device device = cpu()) {
   Tensor<T> y(shape, device);
   backend::fill(mutable_view(y), value);
@@ -34,8 +34,10 @@ Tensor<T> stop_gradient(const Tensor<T>& x) {
   return x.detach();
 }
 
-/// Throws DeviceError if two operands live on different devices.
-inline void require_same_device(const char* op, const TensorBase& a, const TensorBase& b) {
+/// Throws DeviceError if two operands live on different devices, Error if one is undefined.
+TTT_NOINLINE inline void require_same_device(const char* op, const TensorBase& a, const TensorBase& b) {
+  require_defined(op, a);
+  require_defined(op, b);
   if (a.device() != b.device())
     fail<DeviceError>(op, concat("operands on different devices: a on ", a.device(), ", b on ", b.device()),
                       "move one with to(device)");

@@ -91,7 +91,8 @@ Tensors<T> grad(const Tensors<T>& outputs, const Tensors<T>& inputs, const Tenso
     if (!outputs[i].is_tracked())
       fail<GradError>("grad", concat("output ", i, " ", outputs[i].shape(), " has no history"));
     const Tensor<T> u = grad_outputs.empty() ? Tensor<T>() : grad_outputs[i];
-    detail::require_cotangent("grad", outputs[i], u);
+    detail::require_cotangent("grad", outputs[i], u, "an output without a cotangent must be a scalar, it is ",
+                              "pass grad_outputs");
     roots.push_back({outputs[i].node(), u.defined() ? u : ones_like(outputs[i])});
     if (!options.create_graph) roots.back().cotangent.set_node(nullptr);
   }

@@ -10,8 +10,8 @@
 namespace ttt {
 
 /// Graphviz text of every node that y depends on: op and shape; leaves are boxes. Nodes stand in one cluster
-/// per module path, and those of an inner step (a path with "inner_step") are coloured. Throws GradError if y
-/// has no history.
+/// per module path; those that an inner grad or vjp made, as of an inner training step, are orange, and so is the
+/// cluster of a step that the library made. Throws GradError if y has no history.
 inline std::string graph_dot(const TensorBase& y) {
   if (!y.is_tracked())
     fail<GradError>("graph_dot", concat("nothing to draw: ", y.shape(), " has no history"));
@@ -28,7 +28,7 @@ inline std::string graph_dot(const TensorBase& y) {
     }
     clusters[nodes[i]->trail ? *nodes[i]->trail : ""] +=
         concat("    n", i, " [label=\"", nodes[i]->op, "\\n", nodes[i]->output.shape, "\"",
-               is_leaf ? ", shape=box" : "", "];\n");
+               is_leaf ? ", shape=box" : "", nodes[i]->depth > y.node()->depth ? ", fillcolor=orange" : "", "];\n");
   }
   std::string text = "digraph autograd {\n  node [shape=ellipse, style=filled, fillcolor=white];\n";
   for (const auto& [path, members] : clusters) {

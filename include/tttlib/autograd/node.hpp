@@ -37,12 +37,19 @@ inline std::atomic<std::uint64_t>& node_counter() {
   return count;
 }
 
+/// How many grad or vjp calls are under way on this thread, their walks back included.
+inline int& transform_depth() {
+  thread_local int depth = 0;
+  return depth;
+}
+
 struct Node : std::enable_shared_from_this<Node> {
   const char* op;
   std::vector<Edge> inputs;
   Edge output;  // `node` stays null: a node does not own itself
   std::uint64_t id = node_counter().fetch_add(1, std::memory_order_relaxed);
   Trail trail = current_trail();
+  int depth = transform_depth();  // more than the result's: part of an inner gradient
   bool released = false;
 
   explicit Node(const char* name) : op(name) { live_nodes().fetch_add(1, std::memory_order_relaxed); }

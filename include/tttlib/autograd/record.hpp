@@ -62,6 +62,25 @@ inline TensorBase restore(const Edge& edge, const std::shared_ptr<Node>& node, c
 
 }  // namespace detail
 
+namespace detail {
+/// A constant that a rule captures (a mask, an index), guarded like a saved value against changes in place.
+template <class T>
+class Constant {
+ public:
+  explicit Constant(const Tensor<T>& x) : x_(x.detach()), version_(x.storage()->version()) {}
+  const Tensor<T>& get(const char* op, const char* what) const {
+    if (x_.storage()->version() != version_)
+      fail<GradError>(op, concat(what, " ", x_.shape(), " was changed in place after it was used"),
+                      "call backward before assign, or copy the tensor first");
+    return x_;
+  }
+
+ private:
+  Tensor<T> x_;
+  std::uint64_t version_;
+};
+}  // namespace detail
+
 /// What a rule sees: the output's cotangent and the values that were saved.
 template <class T>
 struct Call {

@@ -48,10 +48,11 @@ Tensor<T> alias_of(const Tensor<T>& x) {
 }
 
 template <class T>
-void require_cotangent(const char* op, const Tensor<T>& y, const Tensor<T>& u) {
+void require_cotangent(const char* op, const Tensor<T>& y, const Tensor<T>& u,
+                       const char* what = "the function must return a scalar, it returned ",
+                       const char* hint = "vjp(f, xs, u) takes a cotangent of that shape") {
   if (!u.defined() && y.numel() != 1)
-    fail<GradError>(op, concat("the function must return a scalar, it returned ", y.shape()),
-                    "vjp(f, xs, u) takes a cotangent of that shape");
+    fail<GradError>(op, concat(what, y.shape()), hint);
   if (u.defined() && u.shape() != y.shape())
     fail<ShapeError>(op, concat("the cotangent's shape differs from the output's: cotangent ", u.shape(),
                                 ", output ", y.shape()));
@@ -61,6 +62,10 @@ void require_cotangent(const char* op, const Tensor<T>& y, const Tensor<T>& u) {
 template <class T, class F>
 std::pair<Tensor<T>, Tensors<T>> pull_back(const char* op, const F& f, const Tensors<T>& xs, Tensor<T> u) {
   static_assert(std::is_floating_point_v<T>, "only float and double tensors have gradients");
+  struct Depth {
+    Depth() { ++transform_depth(); }
+    ~Depth() { --transform_depth(); }
+  } const depth;
   const bool outside = grad_mode();
   const std::uint64_t start = node_counter().load(std::memory_order_relaxed);
   Tensors<T> leaves;

@@ -25,10 +25,12 @@ struct View {
 
 template <class T>
 TTT_NOINLINE View<const T> view(const Tensor<T>& x) {
+  require_defined("view", x);
   return {x.data(), x.shape(), x.strides(), x.device()};
 }
 template <class T>
 TTT_NOINLINE View<T> mutable_view(Tensor<T>& x) {
+  require_defined("view", x);
   return {x.data(), x.shape(), x.strides(), x.device()};
 }
 

@@ -17,20 +17,23 @@ namespace ttt {
 namespace detail {
 
 /// Formats numbers alike, so that they line up: whole numbers as "3.", otherwise up to four decimals, and in
-/// scientific notation where the largest is tiny or huge.
+/// scientific notation where those would hide a number.
 inline std::vector<std::string> format_floats(const std::vector<double>& values) {
-  double largest = 0;
+  double largest = 0, smallest = HUGE_VAL;  // of the magnitudes that are not 0
   bool whole = true;
   for (double v : values) {
     if (!std::isfinite(v)) continue;
     largest = std::fmax(largest, std::fabs(v));
+    if (v != 0) smallest = std::fmin(smallest, std::fabs(v));
     whole = whole && v == std::floor(v);
   }
-  const bool scientific = largest >= 1e7 || (largest > 0 && largest < 1e-3) || (largest >= 1e6 && !whole);
+  // Four decimals have to show a digit of every number, and not too many of the largest.
+  const bool scientific = largest >= 1e7 || (largest > 0 && largest < 1e-3) || smallest < 1e-4 || (largest > 1e5 * smallest && !whole);
   int decimals = 0;  // as many of four as any number needs
   std::vector<std::string> texts;
   for (double v : values) {
-    if (!std::isfinite(v)) texts.push_back(fmt::format("{}", v));
+    if (std::isnan(v)) texts.push_back("nan");  // its sign means nothing
+    else if (!std::isfinite(v)) texts.push_back(fmt::format("{}", v));
     else if (scientific) texts.push_back(fmt::format("{:.4e}", v));
     else {
       texts.push_back(fmt::format("{:.4f}", v));

@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <ostream>
 #include <string>
+#include <type_traits>
 
 #include "tttlib/core/error.hpp"
 
@@ -19,6 +20,10 @@ class Dims {
 
   Dims() = default;
   Dims(std::initializer_list<std::int64_t> values) : Dims(values.begin(), values.end()) {}
+  /// One axis, so that sum(x, 0) reads as it is written.
+  template <class I>
+    requires(std::is_integral_v<I> && !std::is_same_v<I, bool>)
+  Dims(I value) { push_back(static_cast<std::int64_t>(value)); }  // NOLINT: implicit on purpose
   template <class It>
   Dims(It first, It last) {
     for (; first != last; ++first) push_back(static_cast<std::int64_t>(*first));

@@ -66,6 +66,12 @@ class TensorBase {
   std::shared_ptr<Node> node_;
 };
 
+/// Throws Error if a tensor holds nothing.
+inline void require_defined(const char* op, const TensorBase& x) {
+  if (!x.defined()) [[unlikely]]
+    fail<Error>(op, "undefined tensor", "a default-constructed Tensor holds nothing, and neither does .grad() before backward");
+}
+
 template <class T = float>
 class Tensor : public TensorBase {
  public:

@@ -55,6 +55,7 @@ TTT_FORMULA_1(GeluTanh,
               T(0.5) * x * (T(1) + math::tanh(T(sqrt_2_over_pi) * (x + T(gelu_cubic) * x * x * x))))
 TTT_FORMULA_1(AddScalar, x + T(p))
 TTT_FORMULA_1(MulScalar, x* T(p))
+TTT_FORMULA_1(DivScalar, x / T(p))
 TTT_FORMULA_1(PowScalar, std::pow(x, T(p)))
 TTT_FORMULA_1(Clamp, x < T(p) ? T(p) : (x > T(q) ? T(q) : x))
 TTT_FORMULA_1(InRange, x >= T(p) && x <= T(q) ? T(1) : T(0))
@@ -74,6 +75,7 @@ TTT_FORMULA_2(Add, x + y)
 TTT_FORMULA_2(Sub, x - y)
 TTT_FORMULA_2(Mul, x* y)
 TTT_FORMULA_2(Div, x / y)
+TTT_FORMULA_2(Pow, std::pow(x, y))
 TTT_FORMULA_2(Maximum, x > y || x != x ? x : y)
 TTT_FORMULA_2(Minimum, x < y || x != x ? x : y)
 TTT_FORMULA_2(Equal, x == y ? T(1) : T(0))
@@ -126,9 +128,9 @@ struct GeluTanhPull {
   X(Neg) X(Exp) X(Log) X(Sin) X(Cos) X(Tanh) X(Sigmoid) X(Erf) X(Sqrt) X(Rsqrt) X(Reciprocal)             \
   X(ReciprocalOrZero) X(Square)                                                                             \
   X(Abs) X(Sign) X(Relu) X(Step) X(Silu) X(SiluGrad) X(Gelu) X(GeluTanh) X(AddScalar) X(MulScalar)           \
-  X(PowScalar) X(Clamp) X(InRange)
+  X(DivScalar) X(PowScalar) X(Clamp) X(InRange)
 #define TTT_BINARY_FORMULAS(X)                                                                               \
-  X(Add) X(Sub) X(Mul) X(Div) X(Maximum) X(Minimum) X(Equal) X(NotEqual) X(Less) X(LessEqual) X(ReluPull)    \
+  X(Add) X(Sub) X(Mul) X(Div) X(Pow) X(Maximum) X(Minimum) X(Equal) X(NotEqual) X(Less) X(LessEqual) X(ReluPull)    \
   X(SiluPull) X(SiluGradPull) X(GeluPull) X(GeluTanhPull)
 
 #define TTT_ENUMERATE(Name) Name,

@@ -91,7 +91,11 @@ class Vit3 : public Module<T> {
   std::shared_ptr<LayerNorm<T>> norm;
   std::shared_ptr<Linear<T>> head;
 
+  /// Throws ShapeError for sizes that make no model.
   explicit Vit3(const Vit3Options& o) : Module<T>("Vit3") {
+    if (o.patch_size < 1 || o.channels < 1 || o.depth < 1 || o.heads < 1 || o.num_classes < 1 || !(o.mlp_ratio > 0))
+      fail<ShapeError>("Vit3", concat("sizes must be positive: patch_size ", o.patch_size, ", channels ", o.channels, ", depth ", o.depth,
+                                      ", heads ", o.heads, ", num_classes ", o.num_classes, ", mlp_ratio ", o.mlp_ratio));
     patch_embed = this->register_module("patch_embed", std::make_shared<PatchEmbed<T>>(o.patch_size, o.channels));
     blocks = this->register_module("blocks", std::make_shared<Sequential<T>>());
     for (std::int64_t i = 0; i < o.depth; ++i) {

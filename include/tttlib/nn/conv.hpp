@@ -7,7 +7,8 @@
 
 namespace ttt {
 
-/// [B, H, W, in] -> [B, H', W', out], cross-correlation; groups = in = out is depthwise.
+/// [B, H, W, in] -> [B, H', W', out], cross-correlation; groups = in = out is depthwise. Throws ShapeError for sizes
+/// that make no convolution.
 template <class T>
 class Conv2d : public Module<T> {
  public:
@@ -17,6 +18,9 @@ class Conv2d : public Module<T> {
 
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, const Conv2dOptions& o = {}, bool with_bias = true)
       : Module<T>("Conv2d"), options(o) {
+    if (in < 1 || out < 1 || kernel < 1 || o.groups < 1 || in % o.groups != 0 || out % o.groups != 0)
+      fail<ShapeError>("Conv2d", concat("needs positive sizes, and groups that divide both channels: in ", in, ", out ", out,
+                                        ", kernel ", kernel, ", groups ", o.groups));
     const Shape shape{out, in / o.groups, kernel, kernel};
     this->register_parameter("weight", weight, init::kaiming_uniform<T>(shape));
     if (with_bias) this->register_parameter("bias", bias, init::bias_uniform<T>(shape, out));

@@ -36,6 +36,13 @@ Tensor<T> xavier_uniform(const Shape& shape) {
   const double bound = std::sqrt(6.0 / (fans.in + fans.out));
   return uniform<T>(shape, -bound, bound);
 }
+/// Normal with deviation √(2 / (fan_in + fan_out)).
+template <class T>
+Tensor<T> xavier_normal(const Shape& shape) {
+  const Fans fans = fans_of(shape);
+  const double std = std::sqrt(2.0 / (fans.in + fans.out));
+  return detail::random<T>(shape, cpu(), [=](auto seed, auto stream, auto v) { backend::normal(seed, stream, 0, std, v); });
+}
 /// Uniform in ±1/√fan_in: the default of a bias beside a weight of that shape.
 template <class T>
 Tensor<T> bias_uniform(const Shape& weight_shape, std::int64_t n) {

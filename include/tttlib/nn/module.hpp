@@ -206,16 +206,17 @@ class Module {
 };
 
 namespace detail {
-/// Puts other tensors in place of a module's parameters for one scope.
+/// Puts other tensors in place of a module's parameters and buffers for one scope.
 template <class T>
 class SwapParameters {
  public:
   SwapParameters(Module<T>& module, const StateDict<T>& tensors) {
     std::map<std::string, Tensor<T>*> members;
     for (auto& entry : module.named_parameters()) members[entry.first] = entry.second;
+    for (auto& entry : module.named_buffers()) members[entry.first] = entry.second;
     for (const auto& entry : tensors) {
       const auto found = members.find(entry.first);
-      if (found == members.end()) fail<Error>("functional_call", concat("the module has no parameter named ", entry.first));
+      if (found == members.end()) fail<Error>("functional_call", concat("the module has no parameter or buffer named ", entry.first));
       if (found->second->shape() != entry.second.shape())
         fail<ShapeError>("functional_call", concat("shapes differ: ", entry.first, " ", found->second->shape(), ", given ", entry.second.shape()));
     }
@@ -239,7 +240,7 @@ class SwapParameters {
 };
 }  // namespace detail
 
-/// Calls a module with other tensors in place of some parameters; not concurrently on one module.
+/// Calls a module with other tensors in place of some parameters or buffers; not concurrently on one module.
 /// Throws Error for a name the module does not have, ShapeError for another shape.
 template <class T>
 Tensor<T> functional_call(Module<T>& module, const StateDict<T>& parameters, const Tensor<T>& x) {

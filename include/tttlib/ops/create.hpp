@@ -37,6 +37,18 @@ template <class T = float>
 Tensor<T> tensor(std::initializer_list<std::type_identity_t<T>> values) {
   return from_data(std::vector<T>(values), Shape{static_cast<std::int64_t>(values.size())});
 }
+/// Two-dimensional tensor of rows of one length. Throws ShapeError if they differ.
+template <class T = float>
+Tensor<T> tensor(std::initializer_list<std::initializer_list<std::type_identity_t<T>>> rows) {
+  std::vector<T> values;
+  for (const auto& row : rows) {
+    if (row.size() != rows.begin()->size())
+      fail<ShapeError>("tensor", concat("rows differ in length: ", rows.begin()->size(), " and ", row.size()));
+    values.insert(values.end(), row);
+  }
+  const std::size_t columns = rows.size() == 0 ? 0 : rows.begin()->size();
+  return from_data(values, Shape{static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(columns)});
+}
 /// A tensor without axes.
 template <class T>
 Tensor<T> scalar(T value, Device device = cpu()) {
@@ -47,8 +59,9 @@ Tensor<T> scalar(T value, Device device = cpu()) {
 template <class T = float>
 Tensor<T> arange(std::type_identity_t<T> start, std::type_identity_t<T> stop, std::type_identity_t<T> step = T(1)) {
   if (step == T(0)) fail<ShapeError>("arange", concat("step must not be zero: start ", start, ", stop ", stop));
-  const auto n = static_cast<std::int64_t>(std::ceil(static_cast<double>(stop - start) / static_cast<double>(step)));
-  Tensor<T> y(Shape{n > 0 ? n : 0});
+  const double count = std::ceil(static_cast<double>(stop - start) / static_cast<double>(step));
+  if (!(count < 9e18)) fail<ShapeError>("arange", concat("no number of elements: start ", start, ", stop ", stop, ", step ", step));
+  Tensor<T> y(Shape{count > 0 ? static_cast<std::int64_t>(count) : 0});
   for (std::int64_t i = 0; i < y.numel(); ++i) y.data()[i] = start + static_cast<T>(i) * step;
   return y;
 }
@@ -72,6 +85,7 @@ namespace detail {
 /// Takes the next stream of the default generator and fills a new tensor from it.
 template <class T, class Fill>
 Tensor<T> random(const Shape& shape, Device device, const Fill& fill) {
+  static_assert(std::is_floating_point_v<T>, "random numbers come in float and double: cast<bf16>(rand<float>(shape))");
   Tensor<T> y(shape, device);
   fill(default_generator().seed.load(), default_generator().next_stream.fetch_add(1), mutable_view(y));
   return y;
@@ -121,12 +135,14 @@ void assign(Tensor<T>& target, const Tensor<T>& source) {
 
 template <class T>
 std::vector<T> Tensor<T>::to_vector() const {
+  require_defined("to_vector", *this);
   const Tensor<T> host = to(cpu()).detach().contiguous();
   return std::vector<T>(host.data(), host.data() + host.numel());
 }
 
 template <class T>
 T Tensor<T>::item() const {
+  require_defined("item", *this);
   if (numel() != 1) fail<ShapeError>("item", concat("needs one element, the tensor is ", shape_));
   return to_vector()[0];
 }

@@ -4,6 +4,7 @@
 /// them is made of ops and so exact to any order. Values at special points: docs/numerics.md.
 
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "tttlib/ops/movement.hpp"
@@ -12,14 +13,33 @@ namespace ttt {
 
 namespace detail {
 
+/// Whether the backends have a formula for an element type: all in float and double, integer arithmetic in int64.
+template <class F, class T>
+inline constexpr bool has_kernel = std::is_floating_point_v<T>;
+#define TTT_INTEGER_FORMULAS(X) \
+  X(Neg) X(AddScalar) X(MulScalar) X(Add) X(Sub) X(Mul) X(Equal) X(NotEqual) X(Less) X(LessEqual)
+#define TTT_HAS_KERNEL(Name) \
+  template <>                \
+  inline constexpr bool has_kernel<formula::Name, std::int64_t> = true;
+TTT_INTEGER_FORMULAS(TTT_HAS_KERNEL)
+#undef TTT_HAS_KERNEL
+#undef TTT_INTEGER_FORMULAS
+
 template <class F, class T>
 Tensor<T> compute(F f, const Tensor<T>& x) {
+  static_assert(has_kernel<F, T>, "this op works on float and double tensors: cast<float>(x) first");
   Tensor<T> y = empty_like(x);
   backend::map(f, view(x), mutable_view(y));
   return y;
 }
 template <class F, class T>
+Tensor<T> compute(const char* op, F f, const Tensor<T>& x) {
+  require_defined(op, x);
+  return compute(f, x);
+}
+template <class F, class T>
 Tensor<T> compute(F f, const Tensor<T>& a, const Tensor<T>& b) {
+  static_assert(has_kernel<F, T>, "this op works on float and double tensors: cast<float>(x) first");
   Tensor<T> y = empty_like(a);
   backend::map(f, view(a), view(b), mutable_view(y));
   return y;
@@ -45,7 +65,7 @@ Tensor<T> compare(const char* op, F f, const Tensor<T>& a, const Tensor<T>& b) {
 // ----------------------------------------------------------------------------------------------- arithmetic
 template <class T>
 Tensor<T> neg(const Tensor<T>& x) {
-  return record<T>("neg", detail::compute(formula::Neg{}, x), {x}, [](const Call<T>& c) { return neg(c.g); });
+  return record<T>("neg", detail::compute("neg", formula::Neg{}, x), {x}, [](const Call<T>& c) { return neg(c.g); });
 }
 /// a + b; shapes broadcast. Throws ShapeError if they do not.
 template <class T>
@@ -55,7 +75,7 @@ Tensor<T> add(const Tensor<T>& a, const Tensor<T>& b) {
 }
 template <class T>
 Tensor<T> add(const Tensor<T>& x, std::type_identity_t<T> value) {
-  return record<T>("add_scalar", detail::compute(formula::AddScalar{static_cast<double>(value)}, x), {x},
+  return record<T>("add_scalar", detail::compute("add", formula::AddScalar{static_cast<double>(value)}, x), {x},
                    [](const Call<T>& c) { return c.g; });
 }
 /// a − b; shapes broadcast.
@@ -75,12 +95,12 @@ Tensor<T> mul(const Tensor<T>& a, const Tensor<T>& b) {
 }
 template <class T>
 Tensor<T> mul(const Tensor<T>& x, std::type_identity_t<T> value) {
-  return record<T>("mul_scalar", detail::compute(formula::MulScalar{static_cast<double>(value)}, x), {x},
+  return record<T>("mul_scalar", detail::compute("mul", formula::MulScalar{static_cast<double>(value)}, x), {x},
                    [value](const Call<T>& c) { return mul(c.g, value); });
 }
 template <class T>
 Tensor<T> reciprocal(const Tensor<T>& x) {
-  return record<T>("reciprocal", saved(detail::compute(formula::Reciprocal{}, x)), {x}, [](const Call<T>& c) {
+  return record<T>("reciprocal", saved(detail::compute("reciprocal", formula::Reciprocal{}, x)), {x}, [](const Call<T>& c) {
     const Tensor<T> y = c.y();
     return neg(mul(c.g, mul(y, y)));
   });
@@ -88,7 +108,7 @@ Tensor<T> reciprocal(const Tensor<T>& x) {
 /// 1/x, and 0 (with derivative 0) at x = 0: what the derivative of a norm needs at the origin.
 template <class T>
 Tensor<T> reciprocal_or_zero(const Tensor<T>& x) {
-  return record<T>("reciprocal_or_zero", saved(detail::compute(formula::ReciprocalOrZero{}, x)), {x}, [](const Call<T>& c) {
+  return record<T>("reciprocal_or_zero", saved(detail::compute("reciprocal_or_zero", formula::ReciprocalOrZero{}, x)), {x}, [](const Call<T>& c) {
     const Tensor<T> y = c.y();
     return neg(mul(c.g, mul(y, y)));
   });
@@ -103,85 +123,90 @@ Tensor<T> div(const Tensor<T>& a, const Tensor<T>& b) {
                    [](const Call<T>& c) { return neg(div(mul(c.g, c.in(0)), mul(c.in(1), c.in(1)))); });
 }
 template <class T>
+Tensor<T> div(const Tensor<T>& x, std::type_identity_t<T> value) {
+  return record<T>("div_scalar", detail::compute("div", formula::DivScalar{static_cast<double>(value)}, x), {x},
+                   [value](const Call<T>& c) { return div(c.g, value); });
+}
+template <class T>
 Tensor<T> square(const Tensor<T>& x) {
-  return record<T>("square", detail::compute(formula::Square{}, x), {saved(x)},
+  return record<T>("square", detail::compute("square", formula::Square{}, x), {saved(x)},
                    [](const Call<T>& c) { return mul(mul(c.g, c.in(0)), T(2)); });
 }
 /// x^p for a number p; with an integer p the polynomial, defined at 0.
 template <class T>
 Tensor<T> pow(const Tensor<T>& x, double p) {
-  return record<T>("pow", detail::compute(formula::PowScalar{p}, x), {saved(x)}, [p](const Call<T>& c) {
+  return record<T>("pow", detail::compute("pow", formula::PowScalar{p}, x), {saved(x)}, [p](const Call<T>& c) {
     if (p == 0) return zeros_like(c.g);
     return mul(mul(c.g, pow(c.in(0), p - 1)), static_cast<T>(p));
   });
 }
-/// a^b for tensors, a > 0; shapes broadcast.
+/// a^b for tensors; shapes broadcast. b's gradient needs a ≥ 0; special points as in docs/numerics.md.
 template <class T>
 Tensor<T> pow(const Tensor<T>& a, const Tensor<T>& b);
 
 // ------------------------------------------------------------------------------------------------ functions
 template <class T>
 Tensor<T> exp(const Tensor<T>& x) {
-  return record<T>("exp", saved(detail::compute(formula::Exp{}, x)), {x}, [](const Call<T>& c) { return mul(c.g, c.y()); });
+  return record<T>("exp", saved(detail::compute("exp", formula::Exp{}, x)), {x}, [](const Call<T>& c) { return mul(c.g, c.y()); });
 }
 template <class T>
 Tensor<T> log(const Tensor<T>& x) {
-  return record<T>("log", detail::compute(formula::Log{}, x), {saved(x)}, [](const Call<T>& c) { return div(c.g, c.in(0)); });
+  return record<T>("log", detail::compute("log", formula::Log{}, x), {saved(x)}, [](const Call<T>& c) { return div(c.g, c.in(0)); });
 }
 template <class T>
 Tensor<T> sqrt(const Tensor<T>& x) {
-  return record<T>("sqrt", saved(detail::compute(formula::Sqrt{}, x)), {x},
+  return record<T>("sqrt", saved(detail::compute("sqrt", formula::Sqrt{}, x)), {x},
                    [](const Call<T>& c) { return mul(div(c.g, c.y()), T(0.5)); });
 }
 template <class T>
 Tensor<T> rsqrt(const Tensor<T>& x) {
-  return record<T>("rsqrt", saved(detail::compute(formula::Rsqrt{}, x)), {x},
+  return record<T>("rsqrt", saved(detail::compute("rsqrt", formula::Rsqrt{}, x)), {x},
                    [](const Call<T>& c) { return mul(mul(c.g, pow(c.y(), 3)), T(-0.5)); });
 }
 template <class T>
 Tensor<T> cos(const Tensor<T>& x);
 template <class T>
 Tensor<T> sin(const Tensor<T>& x) {
-  return record<T>("sin", detail::compute(formula::Sin{}, x), {saved(x)}, [](const Call<T>& c) { return mul(c.g, cos(c.in(0))); });
+  return record<T>("sin", detail::compute("sin", formula::Sin{}, x), {saved(x)}, [](const Call<T>& c) { return mul(c.g, cos(c.in(0))); });
 }
 template <class T>
 Tensor<T> cos(const Tensor<T>& x) {
-  return record<T>("cos", detail::compute(formula::Cos{}, x), {saved(x)},
+  return record<T>("cos", detail::compute("cos", formula::Cos{}, x), {saved(x)},
                    [](const Call<T>& c) { return neg(mul(c.g, sin(c.in(0)))); });
 }
 template <class T>
 Tensor<T> tanh(const Tensor<T>& x) {
-  return record<T>("tanh", saved(detail::compute(formula::Tanh{}, x)), {x},
+  return record<T>("tanh", saved(detail::compute("tanh", formula::Tanh{}, x)), {x},
                    [](const Call<T>& c) { return sub(c.g, mul(c.g, square(c.y()))); });
 }
 template <class T>
 Tensor<T> sigmoid(const Tensor<T>& x) {
-  return record<T>("sigmoid", saved(detail::compute(formula::Sigmoid{}, x)), {x}, [](const Call<T>& c) {
+  return record<T>("sigmoid", saved(detail::compute("sigmoid", formula::Sigmoid{}, x)), {x}, [](const Call<T>& c) {
     const Tensor<T> gy = mul(c.g, c.y());
     return sub(gy, mul(gy, c.y()));
   });
 }
 template <class T>
 Tensor<T> erf(const Tensor<T>& x) {
-  return record<T>("erf", detail::compute(formula::Erf{}, x), {saved(x)}, [](const Call<T>& c) {
+  return record<T>("erf", detail::compute("erf", formula::Erf{}, x), {saved(x)}, [](const Call<T>& c) {
     return mul(mul(c.g, exp(neg(square(c.in(0))))), T(1.12837916709551257390));  // 2/√π · e^{−x²}
   });
 }
 /// −1, 0 or 1; its derivative is 0 everywhere.
 template <class T>
 Tensor<T> sign(const Tensor<T>& x) {
-  return record<T>("sign", detail::compute(formula::Sign{}, x), {x}, [](const Call<T>& c) { return zeros_like(c.g); });
+  return record<T>("sign", detail::compute("sign", formula::Sign{}, x), {x}, [](const Call<T>& c) { return zeros_like(c.g); });
 }
 template <class T>
 Tensor<T> abs(const Tensor<T>& x) {
-  return record<T>("abs", detail::compute(formula::Abs{}, x), {saved(x)},
+  return record<T>("abs", detail::compute("abs", formula::Abs{}, x), {saved(x)},
                    [](const Call<T>& c) { return mul(c.g, sign(c.in(0).detach())); });
 }
 
 // ---------------------------------------------------------------------------------------------- activations
 template <class T>
 Tensor<T> relu(const Tensor<T>& x) {
-  return record<T>("relu", detail::compute(formula::Relu{}, x), {saved(x)}, [](const Call<T>& c) {
+  return record<T>("relu", detail::compute("relu", formula::Relu{}, x), {saved(x)}, [](const Call<T>& c) {
     if (!grad_mode()) return detail::compute(formula::ReluPull{}, c.in(0), c.g);
     return mul(c.g, detail::compute(formula::Step{}, c.in(0).detach()));
   });
@@ -189,7 +214,7 @@ Tensor<T> relu(const Tensor<T>& x) {
 /// S'(x) of S = silu: σ(1 + x(1−σ)).
 template <class T>
 Tensor<T> silu_grad(const Tensor<T>& x) {
-  return record<T>("silu_grad", detail::compute(formula::SiluGrad{}, x), {saved(x)}, [](const Call<T>& c) {
+  return record<T>("silu_grad", detail::compute("silu_grad", formula::SiluGrad{}, x), {saved(x)}, [](const Call<T>& c) {
     const Tensor<T> x = c.in(0);
     if (!grad_mode()) return detail::compute(formula::SiluGradPull{}, x, c.g);
     const Tensor<T> s = sigmoid(x);
@@ -200,7 +225,7 @@ Tensor<T> silu_grad(const Tensor<T>& x) {
 /// SiLU: x·σ(x).
 template <class T>
 Tensor<T> silu(const Tensor<T>& x) {
-  return record<T>("silu", detail::compute(formula::Silu{}, x), {saved(x)}, [](const Call<T>& c) {
+  return record<T>("silu", detail::compute("silu", formula::Silu{}, x), {saved(x)}, [](const Call<T>& c) {
     if (!grad_mode()) return detail::compute(formula::SiluPull{}, c.in(0), c.g);
     return mul(c.g, silu_grad(c.in(0)));
   });
@@ -208,7 +233,7 @@ Tensor<T> silu(const Tensor<T>& x) {
 /// Exact GELU: x·Φ(x).
 template <class T>
 Tensor<T> gelu(const Tensor<T>& x) {
-  return record<T>("gelu", detail::compute(formula::Gelu{}, x), {saved(x)}, [](const Call<T>& c) {
+  return record<T>("gelu", detail::compute("gelu", formula::Gelu{}, x), {saved(x)}, [](const Call<T>& c) {
     const Tensor<T> x = c.in(0);
     if (!grad_mode()) return detail::compute(formula::GeluPull{}, x, c.g);
     const Tensor<T> cdf = mul(add(erf(mul(x, T(formula::inv_sqrt2))), T(1)), T(0.5));
@@ -219,7 +244,7 @@ Tensor<T> gelu(const Tensor<T>& x) {
 /// The tanh approximation of GELU.
 template <class T>
 Tensor<T> gelu_tanh(const Tensor<T>& x) {
-  return record<T>("gelu_tanh", detail::compute(formula::GeluTanh{}, x), {saved(x)}, [](const Call<T>& c) {
+  return record<T>("gelu_tanh", detail::compute("gelu_tanh", formula::GeluTanh{}, x), {saved(x)}, [](const Call<T>& c) {
     const Tensor<T> x = c.in(0);
     if (!grad_mode()) return detail::compute(formula::GeluTanhPull{}, x, c.g);
     const Tensor<T> x2 = square(x);
@@ -244,6 +269,19 @@ template <class T>
 Tensor<T> gt(const Tensor<T>& a, const Tensor<T>& b) { return detail::compare("gt", formula::Less{}, b, a); }
 template <class T>
 Tensor<T> ge(const Tensor<T>& a, const Tensor<T>& b) { return detail::compare("ge", formula::LessEqual{}, b, a); }
+/// The same with a number.
+template <class T>
+Tensor<T> eq(const Tensor<T>& a, std::type_identity_t<T> b) { return eq(a, full<T>({}, b, a.device())); }
+template <class T>
+Tensor<T> ne(const Tensor<T>& a, std::type_identity_t<T> b) { return ne(a, full<T>({}, b, a.device())); }
+template <class T>
+Tensor<T> lt(const Tensor<T>& a, std::type_identity_t<T> b) { return lt(a, full<T>({}, b, a.device())); }
+template <class T>
+Tensor<T> le(const Tensor<T>& a, std::type_identity_t<T> b) { return le(a, full<T>({}, b, a.device())); }
+template <class T>
+Tensor<T> gt(const Tensor<T>& a, std::type_identity_t<T> b) { return gt(a, full<T>({}, b, a.device())); }
+template <class T>
+Tensor<T> ge(const Tensor<T>& a, std::type_identity_t<T> b) { return ge(a, full<T>({}, b, a.device())); }
 
 /// a where the condition is not 0, else b; all three broadcast. The condition is a constant.
 template <class T>
@@ -254,8 +292,17 @@ Tensor<T> where(const Tensor<T>& condition, const Tensor<T>& a, const Tensor<T>&
   const Tensor<T> mask = broadcast_to(condition.detach(), shape), x = broadcast_to(a, shape), y = broadcast_to(b, shape);
   Tensor<T> z(shape, a.device());
   backend::where(view(mask), view(x), view(y), mutable_view(z));
-  return record<T>("where", z, {x, y}, [mask](const Call<T>& c) { return where(mask, c.g, zeros_like(c.g)); },
-                   [mask](const Call<T>& c) { return where(mask, zeros_like(c.g), c.g); });
+  const detail::Constant<T> kept(mask);
+  return record<T>("where", z, {x, y}, [kept](const Call<T>& c) { return where(kept.get("where", "condition"), c.g, zeros_like(c.g)); },
+                   [kept](const Call<T>& c) { return where(kept.get("where", "condition"), zeros_like(c.g), c.g); });
+}
+template <class T>
+Tensor<T> where(const Tensor<T>& condition, const Tensor<T>& a, std::type_identity_t<T> b) {
+  return where(condition, a, full<T>({}, b, a.device()));
+}
+template <class T>
+Tensor<T> where(const Tensor<T>& condition, std::type_identity_t<T> a, const Tensor<T>& b) {
+  return where(condition, full<T>({}, a, b.device()), b);
 }
 /// The larger of two, with half the gradient to each at a tie; shapes broadcast.
 template <class T>
@@ -271,17 +318,38 @@ template <class T>
 Tensor<T> minimum(const Tensor<T>& a, const Tensor<T>& b) {
   return neg(maximum(neg(a), neg(b)));
 }
+template <class T>
+Tensor<T> maximum(const Tensor<T>& a, std::type_identity_t<T> b) { return maximum(a, full<T>({}, b, a.device())); }
+template <class T>
+Tensor<T> minimum(const Tensor<T>& a, std::type_identity_t<T> b) { return minimum(a, full<T>({}, b, a.device())); }
 /// x limited to [low, high]; the derivative is 1 on both bounds.
 template <class T>
 Tensor<T> clamp(const Tensor<T>& x, std::type_identity_t<T> low, std::type_identity_t<T> high) {
   const double p = static_cast<double>(low), q = static_cast<double>(high);
-  return record<T>("clamp", detail::compute(formula::Clamp{p, q}, x), {saved(x)}, [p, q](const Call<T>& c) {
+  return record<T>("clamp", detail::compute("clamp", formula::Clamp{p, q}, x), {saved(x)}, [p, q](const Call<T>& c) {
     return mul(c.g, detail::compute(formula::InRange{p, q}, c.in(0).detach()));
   });
 }
+/// x limited on one side; the derivative is 1 on the bound.
+template <class T>
+Tensor<T> clamp_min(const Tensor<T>& x, std::type_identity_t<T> low) { return clamp(x, low, std::numeric_limits<T>::infinity()); }
+template <class T>
+Tensor<T> clamp_max(const Tensor<T>& x, std::type_identity_t<T> high) { return clamp(x, -std::numeric_limits<T>::infinity(), high); }
 template <class T>
 Tensor<T> pow(const Tensor<T>& a, const Tensor<T>& b) {
-  return exp(mul(b, log(a)));
+  const auto pair = detail::broadcast_pair("pow", a, b);
+  const Tensor<T>&x = pair.first, &y = pair.second;
+  return record<T>(
+      "pow_tensor", detail::compute(formula::Pow{}, x, y), {saved(x), saved(y)},
+      [](const Call<T>& c) {  // b·a^(b−1); at 0^0 the exponent is moved away from −1, where b = 0 cancels it
+        const Tensor<T> x = c.in(0), y = c.in(1), zero = zeros_like(c.g);
+        const Tensor<T> corner = mul(eq(x, zero), eq(y, zero));
+        return mul(c.g, mul(y, pow(x, where(corner, ones_like(c.g), sub(y, ones_like(c.g))))));
+      },
+      [](const Call<T>& c) {  // a^b·log a; 0 at a = 0
+        const Tensor<T> x = c.in(0);
+        return mul(c.g, mul(pow(x, c.in(1)), log(where(eq(x, zeros_like(c.g)), ones_like(c.g), x))));
+      });
 }
 
 // ------------------------------------------------------------------------------------------------- operators
@@ -293,10 +361,18 @@ template <class T> Tensor<T> operator/(const Tensor<T>& a, const Tensor<T>& b) {
 template <class T> Tensor<T> operator+(const Tensor<T>& x, std::type_identity_t<T> v) { return add(x, v); }
 template <class T> Tensor<T> operator-(const Tensor<T>& x, std::type_identity_t<T> v) { return add(x, -v); }
 template <class T> Tensor<T> operator*(const Tensor<T>& x, std::type_identity_t<T> v) { return mul(x, v); }
-template <class T> Tensor<T> operator/(const Tensor<T>& x, std::type_identity_t<T> v) { return mul(x, T(1) / v); }
+template <class T> Tensor<T> operator/(const Tensor<T>& x, std::type_identity_t<T> v) { return div(x, v); }
 template <class T> Tensor<T> operator+(std::type_identity_t<T> v, const Tensor<T>& x) { return add(x, v); }
 template <class T> Tensor<T> operator-(std::type_identity_t<T> v, const Tensor<T>& x) { return add(neg(x), v); }
 template <class T> Tensor<T> operator*(std::type_identity_t<T> v, const Tensor<T>& x) { return mul(x, v); }
 template <class T> Tensor<T> operator/(std::type_identity_t<T> v, const Tensor<T>& x) { return mul(reciprocal(x), v); }
+template <class T> Tensor<T> operator<(const Tensor<T>& a, const Tensor<T>& b) { return lt(a, b); }
+template <class T> Tensor<T> operator>(const Tensor<T>& a, const Tensor<T>& b) { return gt(a, b); }
+template <class T> Tensor<T> operator<=(const Tensor<T>& a, const Tensor<T>& b) { return le(a, b); }
+template <class T> Tensor<T> operator>=(const Tensor<T>& a, const Tensor<T>& b) { return ge(a, b); }
+template <class T> Tensor<T> operator<(const Tensor<T>& a, std::type_identity_t<T> v) { return lt(a, v); }
+template <class T> Tensor<T> operator>(const Tensor<T>& a, std::type_identity_t<T> v) { return gt(a, v); }
+template <class T> Tensor<T> operator<=(const Tensor<T>& a, std::type_identity_t<T> v) { return le(a, v); }
+template <class T> Tensor<T> operator>=(const Tensor<T>& a, std::type_identity_t<T> v) { return ge(a, v); }
 
 }  // namespace ttt

@@ -9,14 +9,15 @@ namespace detail {
 
 /// Throws ShapeError if a position is not in [0, length); `what` says what the positions count.
 inline void require_positions(const char* op, const char* what, const Tensor<std::int64_t>& index,
-                              std::int64_t length) {
+                              std::int64_t length, const char* name = "index") {
+  require_defined(op, index);
   if (index.numel() == 0 || !index.device().is_cpu()) return;
   const Shape one = Dims::filled(index.shape().size(), 1);
   Tensor<std::int64_t> low(one), high(one);
   backend::reduce(Reduction::min, view(index), mutable_view(low));
   backend::reduce(Reduction::max, view(index), mutable_view(high));
   if (*low.data() < 0 || *high.data() >= length)
-    fail<ShapeError>(op, concat("index out of range: index ", index.shape(), " holds ",
+    fail<ShapeError>(op, concat(name, " out of range: ", name, " ", index.shape(), " holds ",
                                 *low.data() < 0 ? *low.data() : *high.data(), ", valid are 0 to ", length - 1,
                                 " (", what, ")"));
 }
@@ -32,8 +33,9 @@ Tensor<T> gather_at(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::
   Tensor<T> y(index.shape(), x.device());
   backend::gather(view(x), view(index), axis, mutable_view(y));
   if constexpr (std::is_floating_point_v<T>)
-    return record<T>("gather", y, {x},
-                     [index, axis](const Call<T>& c) { return scatter_at(c.g, index, axis, c.shape(0)); });
+    return record<T>("gather", y, {x}, [kept = Constant(index), axis](const Call<T>& c) {
+      return scatter_at(c.g, kept.get("gather", "index"), axis, c.shape(0));
+    });
   else return y;
 }
 template <class T>
@@ -41,8 +43,9 @@ Tensor<T> scatter_at(const Tensor<T>& g, const Tensor<std::int64_t>& index, std:
                      const Shape& shape) {
   Tensor<T> y = full<T>(shape, T(0), g.device());
   backend::scatter_add(view(g), view(index), axis, mutable_view(y));
-  return record<T>("scatter_add", y, {g},
-                   [index, axis](const Call<T>& c) { return gather_at(c.g, index, axis); });
+  return record<T>("scatter_add", y, {g}, [kept = Constant(index), axis](const Call<T>& c) {
+    return gather_at(c.g, kept.get("scatter_add", "index"), axis);
+  });
 }
 
 /// Throws ShapeError unless index has x's shape outside of `axis`.
@@ -138,5 +141,11 @@ Tensor<T> min(const Tensor<T>& x, std::int64_t axis, bool keep_axis = false) {
       detail::gather_at(x, argmin(x.detach(), axis, true), normalize_axis("min", axis, x.shape().size()));
   return keep_axis ? y : squeeze(y, axis);
 }
+
+/// Largest and smallest of all elements; ties share the gradient evenly.
+template <class T>
+Tensor<T> max(const Tensor<T>& x) { return amax(x); }
+template <class T>
+Tensor<T> min(const Tensor<T>& x) { return amin(x); }
 
 }  // namespace ttt

@@ -91,6 +91,7 @@
   TTT_BINARY_INSTANCE(KEYWORD, T, ge)                                                                                 \
   TTT_SCALAR_INSTANCE(KEYWORD, T, add)                                                                                \
   TTT_SCALAR_INSTANCE(KEYWORD, T, mul)                                                                                \
+  TTT_SCALAR_INSTANCE(KEYWORD, T, div)                                                                                \
   KEYWORD Tensor<T> pow<T>(const Tensor<T>&, double);                                                                 \
   KEYWORD Tensor<T> where<T>(const Tensor<T>&, const Tensor<T>&, const Tensor<T>&);                                   \
   KEYWORD Tensor<T> clamp<T>(const Tensor<T>&, T, T);

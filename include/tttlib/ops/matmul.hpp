@@ -54,13 +54,13 @@ Tensor<T> matmul(const Tensor<T>& a, const Tensor<T>& b) {
 /// Throws ShapeError if the widths differ.
 template <class T>
 Tensor<T> linear(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b = {}) {
+  require_same_device("linear", x, w);
   if (x.dim() < 1 || w.dim() != 2 || x.size(-1) != w.size(1))
     fail<ShapeError>("linear", concat("input width differs from the weight's: x ", x.shape(), ", weight ", w.shape(), "; weight is [out, in]"));
   if (b.defined() && b.shape() != Shape{w.size(0)})
     fail<ShapeError>("linear", concat("bias does not fit: bias ", b.shape(), ", weight ", w.shape()));
-  require_same_device("linear", x, w);
   const std::int64_t in = w.size(1), out = w.size(0);
-  const Tensor<T> rows = reshape(x, {in > 0 ? x.numel() / in : 0, in});  // [rows, in]
+  const Tensor<T> rows = reshape(x, {numel(Shape(x.shape().begin(), x.shape().end() - 1)), in});  // [rows, in]
   Tensor<T> y(Shape{rows.size(0), out}, x.device());                      // [rows, out]
   const Tensor<T> bias = b.defined() ? b.contiguous() : b;
   count_macs(y.numel() * in);

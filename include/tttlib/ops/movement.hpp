@@ -15,13 +15,18 @@ Tensor<T> sum_to(const Tensor<T>& x, const Shape& shape);
 /// Repeats axes of length 1 (and adds leading ones) without copying: x -> [shape]. −1 keeps an axis as it is.
 template <class T>
 Tensor<T> broadcast_to(const Tensor<T>& x, Shape shape) {
+  require_defined("expand", x);
   if (shape.size() < x.shape().size())
     fail<ShapeError>("expand", concat("fewer axes than the tensor has: x ", x.shape(), ", target ", shape));
   const std::size_t added = shape.size() - x.shape().size();
   Strides strides = Dims::filled(shape.size(), 0);
+  for (std::size_t i = 0; i < x.shape().size(); ++i)
+    if (shape[added + i] == -1) shape[added + i] = x.shape()[i];
+  for (std::int64_t length : shape)
+    if (length < 0)
+      fail<ShapeError>("expand", concat("negative length: x ", x.shape(), ", target ", shape), "-1 keeps an axis that x has");
   for (std::size_t i = 0; i < x.shape().size(); ++i) {
     const std::int64_t have = x.shape()[i];
-    if (shape[added + i] == -1) shape[added + i] = have;
     if (have != shape[added + i] && have != 1)
       fail<ShapeError>("expand", concat("shapes do not broadcast: x ", x.shape(), ", target ", shape, "; axis ", added + i, " is ",
                                         have, " and ", shape[added + i]));
@@ -39,6 +44,7 @@ Tensor<T> expand(const Tensor<T>& x, const Shape& shape) {
 /// Sums what a broadcast from `shape` would have repeated: x -> [shape].
 template <class T>
 Tensor<T> sum_to(const Tensor<T>& x, const Shape& shape) {
+  require_defined("sum", x);
   if (x.shape() == shape) return x;
   Shape aligned = shape;
   while (aligned.size() < x.shape().size()) aligned.insert(0, 1);
@@ -54,6 +60,7 @@ Tensor<T> sum_to(const Tensor<T>& x, const Shape& shape) {
 /// The same values in row-major order; x itself if it already is.
 template <class T>
 Tensor<T> contiguous(const Tensor<T>& x) {
+  require_defined("contiguous", x);
   if (x.is_contiguous()) return x;
   Tensor<T> y = empty_like(x);
   backend::copy(view(x), mutable_view(y));
@@ -63,6 +70,7 @@ Tensor<T> contiguous(const Tensor<T>& x) {
 /// A copy that shares nothing with x; gradients pass.
 template <class T>
 Tensor<T> clone(const Tensor<T>& x) {
+  require_defined("clone", x);
   Tensor<T> y = empty_like(x);
   backend::copy(view(x), mutable_view(y));
   return record<T>("clone", y, {x}, [](const Call<T>& c) { return c.g; });
@@ -102,13 +110,19 @@ inline bool view_strides(const Shape& shape, const Strides& strides, const Shape
 /// a copy otherwise. Throws ShapeError if the number of elements differs.
 template <class T>
 Tensor<T> reshape(const Tensor<T>& x, Shape shape) {
+  require_defined("reshape", x);
   std::int64_t known = 1, unknown = -1;
   for (std::size_t i = 0; i < shape.size(); ++i) {
-    if (shape[i] == -1 && unknown < 0) unknown = static_cast<std::int64_t>(i);
-    else known *= shape[i];
+    if (shape[i] < -1 || (shape[i] == -1 && unknown >= 0))
+      fail<ShapeError>("reshape", concat("negative length: x ", x.shape(), ", target ", shape), "one axis may be -1");
+    if (shape[i] == -1) unknown = static_cast<std::int64_t>(i);
+    else if (__builtin_mul_overflow(known, shape[i], &known))
+      fail<ShapeError>("reshape", concat("too many elements: x ", x.shape(), ", target ", shape));
   }
-  if (unknown >= 0 && known > 0 && x.numel() % known == 0) shape[static_cast<std::size_t>(unknown)] = x.numel() / known;
-  if (numel(shape) != x.numel() || known < 0)
+  if (unknown >= 0 && known == 0)
+    fail<ShapeError>("reshape", concat("-1 could be any length beside an empty axis: x ", x.shape(), ", target ", shape));
+  if (unknown >= 0 && x.numel() % known == 0) shape[static_cast<std::size_t>(unknown)] = x.numel() / known;
+  if ((unknown >= 0 && shape[static_cast<std::size_t>(unknown)] < 0) || numel(shape) != x.numel())
     fail<ShapeError>("reshape", concat("number of elements differs: x ", x.shape(), " has ", x.numel(), ", target ", shape));
   if (shape == x.shape()) return x;
   Strides strides;
@@ -130,6 +144,7 @@ Tensor<T> flatten(const Tensor<T>& x) {
 /// Reorders axes: y's axis i is x's axis axes[i].
 template <class T>
 Tensor<T> permute(const Tensor<T>& x, const Axes& axes) {
+  require_defined("permute", x);
   if (axes.size() != x.shape().size())
     fail<ShapeError>("permute", concat("needs one entry per axis: x ", x.shape(), ", axes ", axes));
   Shape shape;
@@ -173,6 +188,14 @@ Tensor<T> squeeze(const Tensor<T>& x, std::int64_t axis) {
   shape.erase(at);
   return reshape(x, shape);
 }
+/// Removes every axis of length 1.
+template <class T>
+Tensor<T> squeeze(const Tensor<T>& x) {
+  Shape shape;
+  for (std::int64_t length : x.shape())
+    if (length != 1) shape.push_back(length);
+  return reshape(x, shape);
+}
 
 // -------------------------------------------------------------------------------------------- parts and wholes
 namespace detail {
@@ -210,6 +233,7 @@ struct SliceNode final : Node {
 
 template <class T>
 Tensor<T> slice_count(const Tensor<T>& x, std::size_t axis, std::int64_t start, std::int64_t count, std::int64_t step) {
+  require_defined("slice", x);
   Tensor<T> y = slice_view(x, axis, start, count, step);
   if (!grad_mode() || !x.is_tracked()) return y;
   auto node = std::make_shared<SliceNode<T>>(axis, start, step);
@@ -252,10 +276,13 @@ Tensor<T> select(const Tensor<T>& x, std::int64_t axis, std::int64_t index) {
 }
 /// Consecutive parts of the given lengths. Throws ShapeError unless they add up to the axis.
 template <class T>
-Tensors<T> split(const Tensor<T>& x, const std::vector<std::int64_t>& lengths, std::int64_t axis = -1) {
+Tensors<T> split(const Tensor<T>& x, const std::vector<std::int64_t>& lengths, std::int64_t axis = 0) {
   const std::size_t at = normalize_axis("split", axis, x.shape().size());
   std::int64_t total = 0;
-  for (std::int64_t length : lengths) total += length;
+  for (std::int64_t length : lengths) {
+    if (length < 0) fail<ShapeError>("split", concat("negative length ", length, ": x ", x.shape(), ", axis ", axis));
+    total += length;
+  }
   if (total != x.shape()[at])
     fail<ShapeError>("split", concat("lengths add up to ", total, ", axis ", axis, " of x ", x.shape(), " has ", x.shape()[at]));
   Tensors<T> parts;
@@ -266,15 +293,21 @@ Tensors<T> split(const Tensor<T>& x, const std::vector<std::int64_t>& lengths, s
   }
   return parts;
 }
+/// Consecutive parts of one length; the last may be shorter.
+template <class T>
+Tensors<T> split(const Tensor<T>& x, std::int64_t length, std::int64_t axis = 0) {
+  if (length < 1) fail<ShapeError>("split", concat("parts need a positive length, got ", length));
+  const std::int64_t n = x.size(axis);
+  std::vector<std::int64_t> lengths(static_cast<std::size_t>(n / length), length);
+  if (n % length != 0) lengths.push_back(n % length);
+  return split(x, lengths, axis);
+}
 /// At most n parts of equal length; the last may be shorter.
 template <class T>
 Tensors<T> chunk(const Tensor<T>& x, std::int64_t n, std::int64_t axis = 0) {
   const std::int64_t length = x.size(axis);
   if (n < 1) fail<ShapeError>("chunk", concat("needs at least one part, got ", n));
-  const std::int64_t each = (length + n - 1) / n;
-  std::vector<std::int64_t> lengths;
-  for (std::int64_t start = 0; start < length; start += each) lengths.push_back(length - start < each ? length - start : each);
-  return split(x, lengths, axis);
+  return split(x, length > 0 ? (length + n - 1) / n : 1, axis);
 }
 
 /// Joins tensors along an axis: all other axes must agree.
@@ -285,6 +318,7 @@ Tensor<T> cat(const Tensors<T>& xs, std::int64_t axis = 0) {
   const std::size_t at = normalize_axis("cat", axis, shape.size());
   std::int64_t total = 0;
   for (std::size_t i = 0; i < xs.size(); ++i) {
+    require_defined("cat", xs[i]);
     Shape other = xs[i].shape();
     if (other.size() == shape.size()) {
       total += other[at];
@@ -329,15 +363,33 @@ Tensor<T> pad(const Tensor<T>& x, std::int64_t axis, std::int64_t before, std::i
   shape[at] += before + after;
   return detail::unslice(x, shape, at, before, 1);
 }
+/// Zeros around the last axes: {before, after} of each, the last axis last.
+template <class T>
+Tensor<T> pad(const Tensor<T>& x, const std::vector<std::pair<std::int64_t, std::int64_t>>& around) {
+  if (around.size() > x.shape().size())
+    fail<ShapeError>("pad", concat("more pairs than axes: ", around.size(), " for x ", x.shape()));
+  Tensor<T> y = x;
+  for (std::size_t i = 0; i < around.size(); ++i)
+    y = pad(y, static_cast<std::int64_t>(i) - static_cast<std::int64_t>(around.size()), around[i].first, around[i].second);
+  return y;
+}
 /// Reverses one axis, as a view.
 template <class T>
 Tensor<T> flip(const Tensor<T>& x, std::int64_t axis) {
+  require_defined("flip", x);
   const std::size_t at = normalize_axis("flip", axis, x.shape().size());
   Strides strides = x.strides();
   const std::int64_t n = x.shape()[at], offset = n > 0 ? x.offset() + (n - 1) * strides[at] : x.offset();
   strides[at] = -strides[at];
   return record<T>("flip", Tensor<T>(x.storage(), offset, x.shape(), strides), {x},
                    [axis](const Call<T>& c) { return flip(c.g, axis); });
+}
+/// Reverses several axes.
+template <class T>
+Tensor<T> flip(const Tensor<T>& x, const Axes& axes) {
+  Tensor<T> y = x;
+  for (std::int64_t axis : axes) y = flip(y, axis);
+  return y;
 }
 
 // ------------------------------------------------------------------------------------------ type and device
@@ -353,6 +405,7 @@ Tensor<To> cast(const Tensor<From>& x) {
   if constexpr (std::is_same_v<To, From>) {
     return x;
   } else {
+    require_defined("cast", x);
     if (!x.device().is_cpu()) fail<DeviceError>("cast", concat("x is on ", x.device()), "cast on the CPU");
     Tensor<To> y(x.shape());
     cpu_backend::cast(view(x), mutable_view(y));
@@ -390,6 +443,7 @@ inline DeviceCopy& device_copy() {
 
 template <class T>
 Tensor<T> Tensor<T>::to(Device device) const {
+  require_defined("to", *this);
   if (device == this->device()) return *this;
   const Tensor<T> source = contiguous();
   Tensor<T> y(shape_, device);

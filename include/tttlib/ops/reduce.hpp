@@ -29,6 +29,7 @@ struct ReducedShape {
 /// Sum over axes.
 template <class T>
 Tensor<T> sum(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false) {
+  require_defined("sum", x);
   const detail::ReducedShape to("sum", x.shape(), axes);
   const Tensor<T> y = sum_to(x, to.kept);
   return keep_axis ? y : reshape(y, to.dropped);
@@ -38,7 +39,7 @@ template <class T>
 Tensor<T> mean(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false) {
   const detail::ReducedShape to("mean", x.shape(), axes);
   if (to.count == 0) fail<ShapeError>("mean", concat("mean of no elements: x ", x.shape()));
-  return mul(sum(x, axes, keep_axis), T(1) / static_cast<T>(to.count));
+  return div(sum(x, axes, keep_axis), static_cast<T>(to.count));
 }
 /// Variance over axes: Σ(x − mean)² / (n − correction); correction 1 is the unbiased one.
 template <class T>
@@ -46,12 +47,13 @@ Tensor<T> var(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false,
   const detail::ReducedShape to("var", x.shape(), axes);
   const double divisor = static_cast<double>(to.count) - correction;
   if (divisor <= 0) fail<ShapeError>("var", concat("too few elements: x ", x.shape(), ", ", to.count, " per result, correction ", correction));
-  return mul(sum(square(sub(x, mean(x, axes, true))), axes, keep_axis), static_cast<T>(1 / divisor));
+  return div(sum(square(sub(x, mean(x, axes, true))), axes, keep_axis), static_cast<T>(divisor));
 }
 
 namespace detail {
 template <class T>
 Tensor<T> extremum(const char* op, Reduction kind, const Tensor<T>& x, const Axes& axes, bool keep_axis) {
+  require_defined(op, x);
   const ReducedShape to(op, x.shape(), axes);
   if (x.numel() == 0) fail<ShapeError>(op, concat("extremum of no elements: x ", x.shape()));
   Tensor<T> y(to.kept, x.device());
@@ -78,6 +80,7 @@ Tensor<T> amin(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false
 namespace detail {
 template <class T>
 Tensor<std::int64_t> arg_extremum(const char* op, Reduction kind, const Tensor<T>& x, std::int64_t axis, bool keep_axis) {
+  require_defined(op, x);
   const std::size_t at = normalize_axis(op, axis, x.shape().size());
   Shape shape = x.shape();
   if (shape[at] == 0) fail<ShapeError>(op, concat("axis ", axis, " is empty: x ", x.shape()));
@@ -104,7 +107,7 @@ template <class T>
 Tensor<T> norm(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false) {
   const detail::ReducedShape to("norm", x.shape(), axes);
   Tensor<T> y(to.kept, x.device());
-  const Tensor<T> squares = detail::compute(formula::Square{}, x);
+  const Tensor<T> squares = detail::compute("norm", formula::Square{}, x);
   backend::reduce(Reduction::sum, view(squares), mutable_view(y));
   y = detail::compute(formula::Sqrt{}, y);
   y = record<T>("norm", saved(y), {saved(x)}, [](const Call<T>& c) {

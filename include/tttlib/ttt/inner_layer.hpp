@@ -63,7 +63,7 @@ class InnerTrainingLayer : public Module<T> {
     if (x.dim() != 4 || x.size(3) != channels_)
       fail<ShapeError>("InnerTrainingLayer", concat("needs a grid [B, h, w, ", channels_, "]: x ", x.shape()));
     const std::int64_t B = x.size(0), N = x.size(1) * x.size(2);
-    const Tensors<T> parts = split((*qkv)(x), {channels_, channels_, channels_});                          // 3 × [B, h, w, C]
+    const Tensors<T> parts = split((*qkv)(x), {channels_, channels_, channels_}, -1);                       // 3 × [B, h, w, C]
     const Tensor<T> q = to_heads(parts[0]), k = to_heads(parts[1]), v = to_heads(parts[2]);                // [B, H, N, d]
     InnerOptions<T> now = options;
     if (rate) now.token_rates = {permute(reshape(sigmoid((*rate)(x)), {B, N, heads_}), {0, 2, 1})};        // [B, H, N]

@@ -45,7 +45,7 @@ class TttBlock : public Module<T> {
     if (x.dim() != 4 || x.size(3) != channels_)
       fail<ShapeError>("TttBlock", concat("needs a grid [B, h, w, ", channels_, "]: x ", x.shape()));
     const std::int64_t B = x.size(0), h = x.size(1), w = x.size(2), C = channels_, d = C / heads_;
-    const Tensors<T> parts = split((*qkv)(x), {C, C, C, d, d, d});                // 3 × [B, h, w, C], 3 × [B, h, w, d]
+    const Tensors<T> parts = split((*qkv)(x), {C, C, C, d, d, d}, -1);            // 3 × [B, h, w, C], 3 × [B, h, w, d]
     const Tensor<T> q1 = to_heads(rotate(parts[0])), k1 = to_heads(rotate(parts[1])), v1 = to_heads(parts[2]);  // [B, H, N, d]
     const Tensor<T> o1 = glu_heads(q1, k1, v1);                                   // [B, H, N, d]
     const Tensor<T> o2 = conv_head(parts[3], parts[4], parts[5]);                 // [B, h, w, d]

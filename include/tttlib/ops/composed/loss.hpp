@@ -52,7 +52,7 @@ Tensor<T> cross_entropy(const Tensor<T>& logits, const Tensor<std::int64_t>& lab
   if (labels.shape() != expected)
     fail<ShapeError>("cross_entropy", concat("one label per row of logits is needed: logits ", logits.shape(),
                                              ", labels ", labels.shape()));
-  detail::require_positions("cross_entropy", "classes", labels, logits.size(-1));
+  detail::require_positions("cross_entropy", "classes", labels, logits.size(-1), "labels");
   const T smoothing = static_cast<T>(options.label_smoothing);
   const Tensor<T> log_p = log_softmax(logits);                                    // [.., C]
   Tensor<T> values = neg(squeeze(gather(log_p, unsqueeze(labels, -1), -1), -1));  // [..]
