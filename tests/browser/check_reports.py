@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 
+PATIENCE = 180  # seconds for an answer; machines that build beside the test are slow
 WIDTHS = (360, 1280)
 MODES = ("light", "dark")
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
@@ -139,7 +140,7 @@ class Browser:
         if self.session:
             message["sessionId"] = self.session
         os.write(self.out, json.dumps(message).encode() + b"\0")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             answer = self.read(deadline)
             if answer.get("id") == self.count:
@@ -149,7 +150,7 @@ class Browser:
             self.events.append(answer)
 
     def wait_for(self, method):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not any(e.get("method") == method for e in self.events):
             self.events.append(self.read(deadline))
 
