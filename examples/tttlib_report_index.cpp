@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   }
   try {
     ttt::write_report_index(argv[1], argv[2], argv[3], {argv + 4, argv + argc});
+    std::printf("written: %s\n", argv[1]);
     return 0;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "%s\n", e.what());

@@ -8,4 +8,4 @@ if ! command -v python3 > /dev/null; then
   echo "skipped: there is no Python on this machine"
   exit 77
 fi
-python3 "$(dirname "$0")/check_reports.py" "$work/ordinary.html" "$work/awkward report.html" "$work/index.html"
+python3 "$(dirname "$0")/check_reports.py" --faults "$work/ordinary.html" "$work/awkward report.html" "$work/index.html"

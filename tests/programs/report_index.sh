@@ -8,7 +8,7 @@ index=$programs/tttlib_report_index
 page() { printf '<meta name="generator" content="tttlib">\n<meta name="description" content="Lesson">\n<meta name="result" content="">\n<title>%s</title>\n' "$1"; }
 mkdir "$work/one"
 page "One &amp; only" > "$work/one/report.html"
-expect 0 "" "$index" "$work/index.html" "All runs" "Of today" "$work/one/report.html"
+expect_line 0 "written: $work/index.html" "$index" "$work/index.html" "All runs" "Of today" "$work/one/report.html"
 expect 0 '<a href="one/report.html">One &amp; only</a>' cat "$work/index.html"
 expect_line 1 "usage: tttlib_report_index" "$index" "$work/index.html"
 echo "<title>x</title>" > "$work/other.html"

@@ -129,6 +129,25 @@ TEST_CASE("charts of nothing, of one point, of equal and of extreme values are s
   CHECK_THAT(drawn({.title = "no lines"}), ContainsSubstring(">no values<"));
 }
 
+TEST_CASE("axes end on round numbers that all are written") {
+  const auto labels = [](const ReportChart& chart) {
+    std::string all, svg = drawn(chart);
+    svg = svg.substr(0, svg.find("</svg>\n<svg class=\"narrow"));
+    svg = svg.substr(svg.find("class=\"axes\""));
+    for (std::size_t at = svg.find("<text"); at != std::string::npos; at = svg.find("<text", at + 1)) {
+      const std::size_t begin = svg.find('>', at) + 1;
+      all += svg.substr(begin, svg.find('<', begin) - begin) + " ";
+    }
+    return all;
+  };
+  CHECK(labels({.lines = {{"a", {2.41, 2.22, 2.08}}}}) == "2.0 2.1 2.2 2.3 2.4 2.5 1 2 3 ");
+  CHECK(labels({.lines = {{"a", {12.7, 98.05}}}}) == "0 20 40 60 80 100 1 2 ");
+  CHECK(labels({.lines = {{"a", {98.05}}}}) == "0 20 40 60 80 100 0 1 2 ");
+  CHECK(labels({.lines = {{"a", {-0.002, 0.001}, {0, 1000}}}}) == "-0.002 -0.001 0 0.001 0 100 200 300 400 500 600 700 800 900 1000 ");
+  CHECK(labels({.lines = {{"a", {1, 1e4}, {0.1, 5}}}, .log_x = true, .log_y = true}) == "1 10 100 1000 10000 0.1 0.2 0.5 1 2 5 ");
+  CHECK(labels({.lines = {{"a", {2.2, 4.5}}}, .log_y = true}) == "3 4 1 2 ");
+}
+
 TEST_CASE("lines of different lengths meet in one table of values") {
   const std::string chart = drawn({.title = "t", .x_label = "x", .y_label = "y", .lines = {{"a", {10, 20}}, {"b", {1, 2, 3}, {2, 0.5, 4}, {0.25, 0, not_a_number}}}});
   const std::string table = chart.substr(chart.find("<tbody>"));

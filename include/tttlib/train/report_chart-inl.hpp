@@ -64,12 +64,15 @@ struct Axis {
   }
 };
 
-inline void add_linear_ticks(Axis& axis, int wanted, bool whole) {
-  const double rough = (axis.high - axis.low) / wanted, power = std::pow(10, std::floor(std::log10(rough)));
-  double step = 10 * power;
-  for (const double nice : {5.0, 2.0, 1.0})
-    if (nice * power >= rough) step = nice * power;
-  if (whole) step = std::max(step, 1.0);
+/// The next larger of 1, 2, 5, 10, 20 …
+inline double round_step(double rough) {
+  const double power = std::pow(10, std::floor(std::log10(rough)));
+  for (const double digit : {1.0, 2.0, 5.0})
+    if (digit * power >= rough * (1 - 1e-9)) return digit * power;
+  return 10 * power;
+}
+
+inline void add_linear_ticks(Axis& axis, double step) {
   const double largest = std::max(std::abs(axis.low), std::abs(axis.high));
   const int decimals = std::max(0, -static_cast<int>(std::floor(std::log10(step) + 1e-9)));
   const double first = std::ceil(axis.low / step - 1e-9), last = std::floor(axis.high / step + 1e-9);
@@ -82,12 +85,13 @@ inline void add_linear_ticks(Axis& axis, int wanted, bool whole) {
 }
 
 inline void add_log_ticks(Axis& axis, int wanted) {
-  const int first = static_cast<int>(std::floor(axis.scaled(axis.low))), last = static_cast<int>(std::ceil(axis.scaled(axis.high)));
-  const int skip = std::max(1, (last - first + wanted - 1) / wanted);
-  for (int power = first; power <= last; power += skip)
+  const int first = static_cast<int>(std::ceil(axis.scaled(axis.low) - 1e-9)), last = static_cast<int>(std::floor(axis.scaled(axis.high) + 1e-9));
+  const int powers = last - first + 1, skip = std::max(1, (powers + wanted - 1) / wanted);
+  const bool between = 3 * powers <= wanted + 1;  // room for 2 and 5 as well
+  for (int power = between ? first - 1 : first; power <= last; power += skip)
     for (const double digit : {1.0, 2.0, 5.0}) {
       const double tick = digit * std::pow(10, power);
-      if ((digit > 1 && last - first > 3) || tick < axis.low * 0.999 || tick > axis.high * 1.001) continue;
+      if ((digit > 1 && !between) || tick < axis.low * (1 - 1e-9) || tick > axis.high * (1 + 1e-9)) continue;
       axis.ticks.push_back(tick);
       axis.labels.push_back(tick >= 1e-4 && tick < 1e6 ? fmt::format("{:g}", tick) : fmt::format("{:.0e}", tick));
     }
@@ -109,25 +113,28 @@ TTTLIB_INLINE Axis make_axis(const std::vector<double>& values, bool log, bool v
     axis.low /= room;
     axis.high *= room;
     add_log_ticks(axis, wanted);
+    if (axis.ticks.size() < 2) {  // less than a decade
+      axis.ticks.clear();
+      axis.labels.clear();
+      add_linear_ticks(axis, round_step((axis.high - axis.low) / wanted));
+    }
     return axis;
   }
   if (vertical && axis.low > 0 && axis.low < 0.4 * axis.high) axis.low = 0;
   if (axis.high - axis.low <= 1e-9 * size) {  // one value, or as good as one
     const double room = whole ? 1 : 0.1 * size;
     if (!vertical) axis.low -= room;
-    if (vertical && axis.low > 0) axis.low = 0;
-    else if (vertical && axis.high < 0) axis.high = 0;
+    if (vertical && axis.low >= room) axis.low = 0;
+    else if (vertical && axis.high <= -room) axis.high = 0;
     else axis.high += room;
   }
-  add_linear_ticks(axis, wanted, whole && !vertical);
-  if (vertical && axis.ticks.size() > 1) {
-    const double step = axis.ticks[1] - axis.ticks[0];
-    if (axis.low < axis.ticks.front() - 1e-6 * step) axis.low = axis.ticks.front() - step;
-    if (axis.high > axis.ticks.back() + 1e-6 * step) axis.high = axis.ticks.back() + step;
-    axis.ticks.clear();
-    axis.labels.clear();
-    add_linear_ticks(axis, static_cast<int>(std::lround((axis.high - axis.low) / step)), false);
+  double step = round_step((axis.high - axis.low) / wanted);
+  if (whole && !vertical) step = std::max(step, 1.0);
+  if (vertical) {
+    axis.low = std::floor(axis.low / step + 1e-6) * step;
+    axis.high = std::ceil(axis.high / step - 1e-6) * step;
   }
+  add_linear_ticks(axis, step);
   return axis;
 }
 
