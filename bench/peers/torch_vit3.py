@@ -7,7 +7,10 @@
 Written from the equations of "ViT^3: Unlocking Test-Time Training in Vision" (arXiv 2512.01643): the inner
 gradient in closed form, every image and head stepped at once, parameter names as in checkpoints. Steps run on
 one fixed random batch: reading data is not part of the time. The BLAS behind PyTorch decides the speed and is
-part of the result; a reference BLAS is no fair peer (on Debian, install libopenblas0-pthread).
+part of the result; a reference BLAS is no fair peer (on Debian, install libopenblas0-pthread). So does malloc, which by
+default returns every large block to the system and pays for its pages again; the fair setting keeps them:
+
+  MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=16000000000 torch_vit3.py ...
 """
 
 import argparse
@@ -28,6 +31,7 @@ def parse_arguments():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--image-size", type=int, help="default: 32 for vit3_nano, 224 for the others")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--blas-threads", type=int, help="threads of OpenBLAS alone; default: --threads")
     parser.add_argument("--repeat", type=int, default=10, help="timed steps, after two untimed ones")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a sentence")
     parser.add_argument("--check", nargs="+", metavar="FILE", help="golden cases of kind vit3 or ttt_block")
@@ -39,7 +43,8 @@ def parse_arguments():
 
 ARGUMENTS = parse_arguments()
 # OpenBLAS and OpenMP read their thread counts once, when the imports below load them.
-os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(ARGUMENTS.threads)
+os.environ["OMP_NUM_THREADS"] = str(ARGUMENTS.threads)
+os.environ["OPENBLAS_NUM_THREADS"] = str(ARGUMENTS.blas_threads or ARGUMENTS.threads)
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
