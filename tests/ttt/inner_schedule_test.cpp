@@ -230,6 +230,13 @@ TEST_CASE("an image's answers do not depend on another image, whatever the sched
   }
 }
 
+TEST_CASE("a negative rate climbs instead of descending, and changes nothing else") {
+  const Setting s(11);
+  const Tensors<double> start = expand_per_image(s.w0, s.B);
+  const Tensors<double> down = inner_train(s.model, s.w0, s.k, s.v, {.rate = 0.5}), up = inner_train(s.model, s.w0, s.k, s.v, {.rate = -0.5});
+  for (std::size_t i = 0; i < start.size(); ++i) CHECK(relative_error(sub(up[i], start[i]), sub(start[i], down[i])) < 1e-12);
+}
+
 TEST_CASE("the mean absolute error passes exactly nothing on to the values") {
   const Setting s(8);
   const InnerOptions<double> o{.loss = losses::mae, .epochs = 2, .batches = 2};
@@ -276,5 +283,11 @@ TEST_CASE("what a schedule and its options refuse") {
   CHECK_THROWS_WITH(inner_train(s.model, Tensors<double>{s.w0[0]}, s.k, s.v), "ttt::inner_train: inner model mlp_l2 has 2 weights: w0 holds 1\n  in inner_step");
   CHECK_THROWS_WITH(inner_train(s.model, Tensors<double>{s.w0[1], s.w0[0]}, s.k, s.v),
                     "ttt::inner_train: weight w1 of inner model mlp_l2 must be [H, ..] = [2, 3, 5]: w0 [2, 5, 3], k [2, 2, 7, 3]\n  in inner_step");
+  CHECK_THROWS_WITH(s({.position_rate = ones<double>({7})}),
+                    "ttt::inner_train: position rates belong to causal chunks: loss dot, rate 1 per position, 1 epoch of the full batch");
+  CHECK_THROWS_WITH(s({.position_rate = ones<double>({2}), .schedule = {.read = Read::causal}}),
+                    "ttt::inner_scan: position rates must cover the chunk: position_rate [2], chunk 7\n  in inner_scan");
+  CHECK_THROWS_WITH(inner_scan(s.model, s.w0, part(s.q, 0, 5), s.k, s.v),
+                    "ttt::inner_scan: needs q and k [B, H, N, d] with as many tokens: q [2, 2, 5, 3], k [2, 2, 7, 3]\n  in inner_scan");
   CHECK_THROWS_WITH(s({.token_rates = {zeros<double>({2, 7})}}), "ttt::inner_train: token rates must be [B, H, N]: token_rates [2, 7], k [2, 2, 7, 3]");
 }
