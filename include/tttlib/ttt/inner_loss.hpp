@@ -1,5 +1,5 @@
 #pragma once
-/// Losses of the inner training step (ViT³ paper §3.2 and Table 1). Per image and head:
+/// Losses of the inner training step (ViT³ paper, insight 1). Per image and head:
 ///   predictions V̂ [B, H, n, d], values V [B, H, n, d], weights [B, H, n] or undefined  ->  [B, H]
 /// n tokens in the inner batch, d head width; the factor 1/(n√d) makes the step's size independent of both. Weights
 /// multiply each token's term (the "dynamic rate"); the divisor stays n√d.

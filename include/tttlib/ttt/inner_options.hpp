@@ -83,24 +83,14 @@ struct InnerOptions {
   Schedule schedule = {};
 };
 
-/// Throws Error for a rate, momentum or weight decay that is not finite, ShapeError for a negative number of epochs.
-template <class T>
-void require_sound(const InnerOptions<T>& o) {
-  const std::pair<const char*, double> numbers[] = {{"rate", o.rate}, {"momentum", o.momentum}, {"weight_decay", o.weight_decay}};
-  for (const auto& entry : numbers)
-    if (!std::isfinite(entry.second)) fail<Error>("inner_train", concat(entry.first, " is not finite: ", entry.first, " ", entry.second));
-  if (o.epochs < 0) fail<ShapeError>("inner_train", concat("number of epochs must not be negative: epochs ", o.epochs));
-}
-
-/// One line, e.g. "mse loss, rate 0.5, 2 epochs x 4 batches, column clip".
+/// One line, e.g. "loss mse, rate 0.5, 2 epochs of 4 batches, column clip".
 template <class T>
 std::string to_string(const InnerOptions<T>& o) {
-  const auto count = [](std::int64_t n, const char* one, const char* many) { return concat(n, " ", n == 1 ? one : many); };
   std::string text = concat("loss ", o.loss.name(), ", rate ", o.rate);
   if (o.head_rate.defined()) text += " per head";
   if (!o.token_rates.empty()) text += o.token_rates.size() == 1 ? " per token" : " per token and parameter";
   if (o.position_rate.defined()) text += " per position";
-  text += ", " + count(o.epochs, "epoch", "epochs") + (o.batches == 1 ? " of the full batch" : concat(" of ", o.batches, " batches"));
+  text += ", " + concat(o.epochs, o.epochs == 1 ? " epoch" : " epochs") + (o.batches == 1 ? " of the full batch" : concat(" of ", o.batches, " batches"));
   if (o.clip) text += ", column clip";
   if (o.momentum != 0) text += concat(", momentum ", o.momentum);
   if (o.newton_schulz != NewtonSchulz::off)

@@ -35,6 +35,8 @@ InnerResult<T> inner_scan(const InnerModel<T>& model, InnerState<T> state, const
   using Kind = InnerAct::Kind;
   Scope scope("inner_scan");
   require_sound(options);
+  if (q.dim() != 4 || k.dim() != 4 || q.size(2) != k.size(2))
+    fail<ShapeError>("inner_scan", concat("needs q and k [B, H, N, d] with as many tokens: q ", q.shape(), ", k ", k.shape()));
   const bool reversed = options.schedule.reversed;
   const auto in_order = [&](const Tensor<T>& x, std::int64_t axis) { return reversed ? flip(x, axis) : x; };
   InnerData<T> data{in_order(k, -2), in_order(v, -2), {}};               // [B, H, N, d]

@@ -9,6 +9,7 @@
 /// Legend: B images, H heads, N tokens, n of them in a batch, d head width, K keys, V values, η rate.
 
 #include "tttlib/autograd/transforms.hpp"
+#include "tttlib/ttt/inner_checks.hpp"
 #include "tttlib/ttt/inner_optimizer.hpp"
 
 namespace ttt {
@@ -75,31 +76,6 @@ template <class T>
 InnerState<T> initial_state(const Tensors<T>& w0, std::int64_t images) {
   const Tensors<T> w = expand_per_image(w0, images);
   return {w, {}, w};
-}
-
-/// Throws ShapeError unless weights, keys, values and rates fit together.
-template <class T>
-void require_fit(const InnerModel<T>& model, const Tensors<T>& w0, const Tensor<T>& k, const Tensor<T>& v, const InnerOptions<T>& o) {
-  const char* op = "inner_train";
-  require_sound(o);
-  if (k.dim() != 4 || v.dim() != 4 || Shape(k.shape().begin(), k.shape().begin() + 3) != Shape(v.shape().begin(), v.shape().begin() + 3))
-    fail<ShapeError>(op, concat("needs k and v [B, H, N, d] with the same B, H, N: k ", k.shape(), ", v ", v.shape()));
-  if (w0.size() != model.parameters.size())
-    fail<ShapeError>(op, concat("inner model ", model.name, " has ", model.parameters.size(), " weights: w0 holds ", w0.size()));
-  for (std::size_t i = 0; i < w0.size(); ++i) {
-    Shape expected = model.parameters[i].shape;
-    expected.insert(0, k.size(1));
-    if (w0[i].shape() != expected)
-      fail<ShapeError>(op, concat("weight ", model.parameters[i].name, " of inner model ", model.name, " must be [H, ..] = ", expected,
-                                  ": w0 ", w0[i].shape(), ", k ", k.shape()));
-  }
-  if (o.token_rates.size() > 1 && o.token_rates.size() != w0.size())
-    fail<ShapeError>(op, concat("token rates must be one for all weights or one each: ", o.token_rates.size(), " for ", w0.size(), " weights"));
-  for (const Tensor<T>& r : o.token_rates)
-    if (r.shape() != Shape{k.size(0), k.size(1), k.size(2)})
-      fail<ShapeError>(op, concat("token rates must be [B, H, N]: token_rates ", r.shape(), ", k ", k.shape()));
-  if (o.head_rate.defined() && o.head_rate.shape() != Shape{k.size(1)} && o.head_rate.shape() != Shape{k.size(0), k.size(1)})
-    fail<ShapeError>(op, concat("head rate must be [H] or [B, H]: head_rate ", o.head_rate.shape(), ", k ", k.shape()));
 }
 
 /// Trains the inner model on (k, v) and returns its weights W*: w0 [H, …] each, k and v [B, H, N, d] -> [B, H, …] each.

@@ -1,6 +1,6 @@
 #pragma once
 /// Can the values' projection learn through an inner loss? The outer gradient into W_V passes the factor ∂²L/∂V̂∂V
-/// (ViT³ paper §3.2, insight 1): where it is zero, nothing arrives.
+/// (ViT³ paper, insight 1): where it is zero, nothing arrives.
 
 #include <limits>
 #include <mutex>
@@ -80,7 +80,7 @@ void warn_if_values_cannot_learn(const InnerLoss<T>& loss) {
   }
   if (!mixed_second_derivative<T>(loss).vanishes()) return;
   warn(concat("inner loss ", loss.name(), ": the mixed second derivative d2L/dV'dV is zero everywhere, so the projection W_V of the "
-              "values gets no gradient through the inner step (ViT3 paper, arXiv 2512.01643, section 3.2, insight 1)"));
+              "values gets no gradient through the inner step (ViT3 paper, arXiv 2512.01643, insight 1)"));
 }
 
 }  // namespace ttt
