@@ -31,7 +31,7 @@ TEST_CASE("the layer is qkv, inner training, projection") {
   manual_seed(2);
   InnerTrainingLayer<double> layer(6, 2, "glu", {.loss = losses::mse, .rate = 0.5, .batches = 2}, {.deviation = 0.5});
   const Tensor<double> x = randn<double>({2, 2, 3, 6});
-  const Tensors<double> parts = split((*layer.qkv)(x), {6, 6, 6});
+  const Tensors<double> parts = split((*layer.qkv)(x), {6, 6, 6}, -1);
   const auto heads = [](const Tensor<double>& t) { return permute(reshape(t, {2, 6, 2, 3}), {0, 2, 1, 3}); };
   const InnerModel<double> model = inner::glu<double>(3);
   const Tensors<double> w = inner_train(model, layer.w0, heads(parts[1]), heads(parts[2]), {.loss = losses::mse, .rate = 0.5, .batches = 2});
