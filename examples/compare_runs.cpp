@@ -6,14 +6,14 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "tttlib/core/error.hpp"
+#include "command_line.hpp"
 #include "tttlib/train/report.hpp"
 
 using namespace ttt;
@@ -58,15 +58,13 @@ ReportChart chart(const char* title, const char* y_label, const std::vector<Run>
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Puts training runs side by side");
+  CLI::App app("Puts training runs side by side", "compare_runs");
   std::vector<std::string> folders;
   std::string title = "Training runs", out = "comparison.html";
   app.add_option("runs", folders, "Folders of runs")->required();
   app.add_option("--title", title)->capture_default_str();
   app.add_option("--out", out, "The page")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-
-  try {
+  return program::run(app, argc, argv, [&] {
     std::vector<Run> runs;
     for (const std::string& folder : folders) runs.push_back(read_run(folder));
     double mean = 0, square = 0;
@@ -93,8 +91,5 @@ int main(int argc, char** argv) {
     report.write(out);
     std::printf("%s\nwritten to %s\n", result.c_str(), out.c_str());
     return 0;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return 1;
-  }
+  });
 }

@@ -3,15 +3,17 @@
 //   train_classifier                                            the built-in shapes
 //   train_classifier --data cifar-10-batches-bin --epochs 20    CIFAR-10 in its binary format
 //   train_classifier --resume …                                 goes on where a run stopped
+//   train_classifier --overwrite …                              starts again in a folder that holds a run
 //   train_classifier --eval --weights runs/…/best.safetensors   accuracy only
 //
 // Writes into --out: report.html (curves, accuracy by class, predictions, how to repeat the run), metrics.jsonl,
 // last.safetensors, best.safetensors, training_state.safetensors and predictions.png.
 
-#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 
+#include "command_line.hpp"
 #include "tttlib/core/parallel.hpp"
 #include "tttlib/data/cifar.hpp"
 #include "tttlib/data/shapes.hpp"
@@ -33,10 +35,41 @@ struct Data {
   ImageDataset train, test;
 };
 
-Data load_data(const std::string& where, std::int64_t shapes_count, std::int64_t image_size) {
-  if (where != "shapes") return {load_cifar(where, Split::train), load_cifar(where, Split::test)};
-  const int size = static_cast<int>(image_size);
-  return {make_shapes(shapes_count, size, 0, Split::train), make_shapes(2000, size, 0, Split::test)};
+/// Height and width of images.
+struct Size {
+  std::int64_t height = 0, width = 0;
+  bool operator==(const Size&) const = default;
+};
+std::string to_string(const Size& size) { return concat(size.height, " x ", size.width); }
+
+/// "224" or "192x256".
+Size parse_size(const std::string& text) {
+  constexpr std::int64_t largest = 8192;
+  const std::size_t cross = std::min(text.find('x'), text.size());
+  const auto side = [&](const std::string& digits) {
+    std::int64_t n = 0;
+    const char* end = digits.data() + digits.size();
+    const auto [stop, error] = std::from_chars(digits.data(), end, n);
+    if (error != std::errc() || stop != end || n < 1 || n > largest)
+      fail<Error>("train_classifier", concat("--image-size: must be a side, or height x width as in 192x256, from 1 to ", largest, ": ", text));
+    return n;
+  };
+  const std::int64_t height = side(text.substr(0, cross));
+  return {height, cross == text.size() ? height : side(text.substr(cross + 1))};
+}
+
+/// `size`: of the images, if the command line asks for one; else the model's side for the built-in shapes.
+Data load_data(const std::string& where, std::int64_t shapes_count, const std::optional<Size>& size, std::int64_t model_side) {
+  if (where == "shapes") {
+    if (size && size->height != size->width)
+      fail<ShapeError>("train_classifier", "the built-in shapes are square: --image-size " + to_string(*size), "images of other sides can be had with --summary");
+    const int side = static_cast<int>(size ? size->height : model_side);
+    return {make_shapes(shapes_count, side, 0, Split::train), make_shapes(2000, side, 0, Split::test)};
+  }
+  Data data{load_cifar(where, Split::train), load_cifar(where, Split::test)};
+  if (const Size own{data.train.height, data.train.width}; size && *size != own)
+    fail<ShapeError>("train_classifier", concat("the images have a size of their own: ", where, " ", to_string(own), ", --image-size ", to_string(*size)));
+  return data;
 }
 
 void print_accuracy(const Evaluation& evaluation, const std::vector<std::string>& names) {
@@ -94,62 +127,64 @@ void write_report(Report& report, const std::string& folder, const TrainResult& 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Trains an image classifier");
+  CLI::App app("Trains an image classifier", "train_classifier");
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // so that options after a preset win
   TrainOptions options;
   std::string data = "shapes", model_name = "vit3_nano", weights, path = "closed";
   int threads = num_threads();
   std::int64_t shapes_count = 10000;
   bool no_augment = false, evaluate_only = false, summary = false;
-  std::optional<std::int64_t> image_size, classes;
+  std::string image_size;
+  std::optional<std::int64_t> patch_size, classes;
   app.add_option("--data", data, "Folder of CIFAR-10 or CIFAR-100 binary files, or \"shapes\"")->capture_default_str();
   app.add_option("--model", model_name, "Model name")->capture_default_str();
-  app.add_option("--epochs", options.epochs)->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--batch-size", options.batch_size)->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--lr", options.lr, "Peak learning rate")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--weight-decay", options.weight_decay, "Of parameters with two axes or more")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--warmup-epochs", options.warmup_epochs)->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--label-smoothing", options.label_smoothing)->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  app.add_option("--clip-grad", options.clip_grad, "Largest norm of the gradient")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--ema", options.ema, "Decay of averaged weights, 0 for none")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  app.add_option("--seed", options.seed)->capture_default_str();
-  app.add_option("--threads", threads)->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--image-size", image_size, "Side of the shapes images, or of the summary");
-  app.add_option("--classes", classes, "Number of classes of the summary");
-  app.add_option("--shapes-count", shapes_count, "Training images of the shapes set")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--epochs", options.epochs)->check(program::whole(1, 1000000))->capture_default_str();
+  app.add_option("--batch-size", options.batch_size)->check(program::whole(1, 1000000))->capture_default_str();
+  app.add_option("--lr", options.lr, "Peak learning rate")->check(program::positive())->capture_default_str();
+  app.add_option("--weight-decay", options.weight_decay, "Of parameters with two axes or more")->check(program::number(0))->capture_default_str();
+  app.add_option("--warmup-epochs", options.warmup_epochs)->check(program::number(0, 1000000))->capture_default_str();
+  app.add_option("--label-smoothing", options.label_smoothing)->check(program::number(0, 1))->capture_default_str();
+  app.add_option("--clip-grad", options.clip_grad, "Largest norm of the gradient")->check(program::positive())->capture_default_str();
+  app.add_option("--ema", options.ema, "Decay of averaged weights, 0 for none")->check(program::number(0, 1))->capture_default_str();
+  app.add_option("--seed", options.seed)->check(program::whole(0))->capture_default_str();
+  app.add_option("--threads", threads)->check(program::whole(1, 1024))->capture_default_str();
+  app.add_option("--image-size", image_size, "Side of the shapes images; side, or HEIGHTxWIDTH, of the summary's")->type_name("N|HxW");
+  app.add_option("--patch-size", patch_size, "Side of the patches; default: the model's")->check(program::whole(1, 8192));
+  app.add_option("--classes", classes, "Number of classes of the summary")->check(program::whole(1, 10000000));
+  app.add_option("--shapes-count", shapes_count, "Training images of the shapes set")->check(program::whole(1, 100000000))->capture_default_str();
   app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"closed", "nested"}))->capture_default_str();
   app.add_option("--out", options.out, "Output folder")->capture_default_str();
   app.add_option("--weights", weights, "Weights to start from, or to evaluate");
   app.add_flag("--no-augment", no_augment, "No random crops and flips");
   app.add_flag("--resume", options.resume, "Go on with the run in --out");
+  app.add_flag("--overwrite", options.overwrite, "Start again although --out holds a run; --resume has precedence");
   app.add_flag("--eval", evaluate_only, "Evaluate --weights (default: the best ones in --out)");
   app.add_flag("--summary", summary, "Print the model's table of modules and stop");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 1;
-  }
 
-  try {
+  return program::run(app, argc, argv, [&] {
     set_num_threads(threads);
     manual_seed(options.seed);
+    std::optional<Size> size;
+    if (!image_size.empty()) size = parse_size(image_size);
     ModelOptions model_options;
     model_options.path = path == "nested" ? TttPath::nested : TttPath::closed;
-    model_options.image_size = image_size;
+    model_options.patch_size = patch_size;
+    if (size) model_options.image_size = size->height;
     const std::int64_t side = image_size_of(model_name, model_options);
     if (summary) {
-      model_options.num_classes = classes.value_or(image_size_of(model_name, model_options) == 32 ? 10 : 1000);
+      const Size shown = size.value_or(Size{side, side});
+      model_options.num_classes = classes.value_or(side == 32 ? 10 : 1000);
       auto model = create_model<float>(model_name, model_options);
-      std::printf("%s", to_string(summarize(*model, {1, side, side, 3})).c_str());
+      std::printf("%s", to_string(summarize(*model, {1, shown.height, shown.width, 3})).c_str());
       return 0;
     }
 
-    const Data sets = load_data(data, shapes_count, side);
+    const Data sets = load_data(data, shapes_count, size, side);
     model_options.num_classes = static_cast<std::int64_t>(sets.train.class_names.size());
     model_options.image_size = sets.train.height;
     auto model = create_model<float>(model_name, model_options);
     if (no_augment) options.crop_padding = 0, options.flip = false;
-    options.description = concat(model_name, " on ", data == "shapes" ? concat("shapes ", side) : data);
+    options.description = concat("model ", model_name, patch_size ? concat(", patch ", *patch_size) : "", ", path ", path);
     std::printf("%s, %s parameters, on %s: %ld training and %ld test images of %d x %d, %d classes, %d threads\n", model_name.c_str(),
                 with_thousands(model->num_parameters()).c_str(), data.c_str(), static_cast<long>(sets.train.size()),
                 static_cast<long>(sets.test.size()), sets.train.width, sets.train.height,
@@ -168,16 +203,20 @@ int main(int argc, char** argv) {
       std::signal(SIGTERM, on_interrupt);
       result = train_classifier(*model, sets.train, sets.test, options, [] { return interrupted != 0; });
       if (result.interrupted) {
-        std::string command = command_line(argc, argv);
-        if (!options.resume) command += " --resume";
-        std::printf("Saved. To go on: %s\n", command.c_str());
+        // What an overwritten run has left is not about the run that is saved now.
+        for (const char* file : {"/report.html", "/predictions.png"}) std::filesystem::remove(options.out + file);
+        std::vector<const char*> again;
+        for (int i = 0; i < argc; ++i)
+          if (std::string_view(argv[i]) != "--overwrite" && std::string_view(argv[i]) != "--resume") again.push_back(argv[i]);
+        again.push_back("--resume");
+        std::printf("Saved. To go on: %s\n", command_line(static_cast<int>(again.size()), again.data()).c_str());
         return 130;
       }
     }
     print_accuracy(result.evaluation, sets.test.class_names);
     if (!evaluate_only) {
       write_predictions(options.out + "/predictions.png", sets.test, result.evaluation);
-      Report report(options.description,
+      Report report(concat(model_name, " on ", data == "shapes" ? concat("shapes ", sets.train.height) : data),
                     "How a classifier learned. The training loss falls as it fits what it sees; accuracy on images it never saw tells whether it "
                     "learned the classes or only the pictures. In a ViT³ every block also trains a small inner model on each image's own keys and "
                     "values, and the classifier learns by differentiating through that training.");
@@ -191,9 +230,5 @@ int main(int argc, char** argv) {
                   options.out.c_str());
     }
     return 0;
-  } catch (const std::exception& e) {
-    std::fflush(stdout);
-    std::fprintf(stderr, "%s\n", e.what());
-    return 1;
-  }
+  });
 }

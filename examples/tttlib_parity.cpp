@@ -6,12 +6,12 @@
 // One line per case with the relative error (2-norm) of outputs and of gradients; a line for each file it skips and
 // why; then "N passed, N failed". Exits with 1 if a case failed or none ran.
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "command_line.hpp"
 #include "tttlib/io/safetensors.hpp"
 #include "tttlib/models/configs.hpp"
 #include "tttlib/optim/optimizer.hpp"
@@ -33,19 +33,44 @@ struct Settings {
 };
 
 /// Largest relative errors of one case so far, and what they must stay below.
-struct Errors {
+class Errors {
+ public:
   double output = 0, gradient = 0;
   bool has_gradient = false;
   std::string worst_gradient;
   double output_bound, gradient_bound;
 
   explicit Errors(bool is_double) : output_bound(is_double ? 1e-10 : 1e-5), gradient_bound(is_double ? 1e-10 : 1e-4) {}
-  bool passed() const { return output <= output_bound && gradient <= gradient_bound; }  // NaN fails
+
+  void add_output(double error) {
+    ++compared_;
+    output = std::max(output, known(error));
+  }
+  void add_gradient(const std::string& name, double error) {
+    ++compared_;
+    has_gradient = true;
+    if (known(error) <= gradient) return;
+    gradient = known(error);
+    worst_gradient = name;
+  }
+  bool passed() const { return compared_ > 0 && output <= output_bound && gradient <= gradient_bound; }
+
+ private:
+  /// NaN is the worst error, and stays it.
+  static double known(double error) { return std::isnan(error) ? std::numeric_limits<double>::infinity() : error; }
+  int compared_ = 0;
 };
 
-/// Where NaN counts as the worst error.
-void raise(double& worst, double error) {
-  if (!(error <= worst)) worst = error;
+/// |value − expected| / |expected|, absolute where nothing is expected.
+double relative_error(double value, double expected) { return std::abs(value - expected) / (expected != 0 ? std::abs(expected) : 1); }
+
+/// Whether the case has gradients. A file with one half of them is damaged, and must not pass on outputs alone.
+bool has_gradients(const SafetensorsFile& file) {
+  const auto names = file.names();
+  const bool gradients = std::any_of(names.begin(), names.end(), [](const std::string& n) { return n.rfind("grad.", 0) == 0; });
+  if (file.contains("cotangent.y") != gradients)
+    fail<IoError>("parity", gradients ? "the file has gradients but no cotangent.y that they belong to" : "the file has a cotangent.y but no gradients");
+  return gradients;
 }
 
 /// Element i of the tensor `name` by the fill rule: splitmix64 of FNV-1a(salt/name), uniform in [−1, 1), scaled.
@@ -78,6 +103,16 @@ Tensor<T> filled_parameter(const std::string& salt, const std::string& name, con
   return filled<T>(salt, name, shape, scale, shift);
 }
 
+/// Moves one weight by 1 %: the largest of all, which no output or gradient can miss.
+template <class T>
+void perturb_largest(Tensors<T>& weights) {
+  T* largest = nullptr;
+  for (Tensor<T>& w : weights)
+    for (std::int64_t i = 0; i < w.numel(); ++i)
+      if (!largest || std::abs(w.data()[i]) > std::abs(*largest)) largest = w.data() + i;
+  if (largest) *largest *= static_cast<T>(1.01);
+}
+
 /// Puts the file's parameters (or filled ones) into a module.
 template <class T>
 void load_parameters(Module<T>& module, const SafetensorsFile& file, const Settings& settings) {
@@ -95,10 +130,9 @@ void load_parameters(Module<T>& module, const SafetensorsFile& file, const Setti
   }
   module.load_state_dict(state);
   if (!settings.perturb) return;
-  Tensor<T> weight = module.named_parameters().back().second->detach();  // a view of the parameter
-  if (weight.dim() == 1 && module.named_parameters().size() > 1)
-    weight = module.named_parameters()[module.named_parameters().size() - 2].second->detach();
-  weight.data()[0] *= static_cast<T>(1.01);
+  Tensors<T> weights;
+  for (const auto& entry : module.named_parameters()) weights.push_back(entry.second->detach());  // views of the parameters
+  perturb_largest(weights);
 }
 
 /// Output, and if the file holds a cotangent all gradients, of a module on an input that `prepare` turns into what
@@ -106,24 +140,21 @@ void load_parameters(Module<T>& module, const SafetensorsFile& file, const Setti
 template <class T, class Prepare, class Finish>
 Errors run_module(Module<T>& module, const SafetensorsFile& file, Tensor<T> x, const Prepare& prepare, const Finish& finish) {
   Errors errors(std::is_same_v<T, double>);
-  const bool with_gradients = file.contains("cotangent.y");
+  const bool with_gradients = has_gradients(file);
   GradModeGuard recording(with_gradients);
   if (with_gradients) x.requires_grad();
   const Tensor<T> y = finish(module(prepare(x)));
-  raise(errors.output, relative_error(y, file.get<double>("output.y")));
+  errors.add_output(relative_error(y, file.get<double>("output.y")));
   if (!with_gradients) return errors;
   y.backward(file.get<T>("cotangent.y"));
   std::map<std::string, Tensor<T>> leaves{{"grad.input.x", x}};
   for (auto& entry : module.named_parameters()) leaves["grad.param." + entry.first] = *entry.second;
   for (const std::string& name : file.names()) {
     if (name.rfind("grad.", 0) != 0) continue;
-    errors.has_gradient = true;
     const auto found = leaves.find(name);
     if (found == leaves.end()) fail<Error>("parity", "the model has nothing called " + name);
     if (!found->second.grad().defined()) fail<Error>("parity", "no gradient arrived at " + name);
-    const double before = errors.gradient;
-    raise(errors.gradient, relative_error(found->second.grad(), file.get<double>(name)));
-    if (errors.gradient != before) errors.worst_gradient = name.substr(5);
+    errors.add_gradient(name.substr(5), relative_error(found->second.grad(), file.get<double>(name)));
   }
   return errors;
 }
@@ -185,7 +216,10 @@ Errors run_inner_training(const SafetensorsFile& file, const json& config, const
   for (const InnerParameter& p : model.parameters) names.push_back("param." + p.name);
   Tensors<T> xs;
   for (const std::string& name : names) xs.push_back(file.get<T>(name));
-  if (settings.perturb) xs[inputs].data()[0] *= static_cast<T>(1.01);
+  if (settings.perturb) {
+    Tensors<T> weights(xs.begin() + static_cast<std::ptrdiff_t>(inputs), xs.end());
+    perturb_largest(weights);
+  }
   const auto layer = [&](const Tensors<T>& x) {
     InnerOptions<T> o = options;
     if (dynamic) o.token_rates = {sigmoid(x[3])};                                               // [B, H, N]
@@ -193,17 +227,14 @@ Errors run_inner_training(const SafetensorsFile& file, const json& config, const
     return inner_scan(model, w0, x[0], x[1], x[2], o).output;                                   // [B, H, N, d]
   };
   Errors errors(std::is_same_v<T, double>);
-  raise(errors.output, relative_error(layer(xs), file.get<double>("output.y")));
-  if (!file.contains("cotangent.y")) return errors;
+  errors.add_output(relative_error(layer(xs), file.get<double>("output.y")));
+  if (!has_gradients(file)) return errors;
   const Tensors<T> gradients = vjp(layer, xs, file.get<T>("cotangent.y"));
   for (std::size_t i = 0; i < xs.size(); ++i) {
-    const double before = errors.gradient;
-    errors.has_gradient = true;
     // The sign of an error passes nothing on to the values: exactly nothing, whatever rounding left in the file.
     const bool nothing = options.loss.name() == "mae" && names[i] == "input.v";
-    if (nothing) raise(errors.gradient, amax(abs(gradients[i])).item() == 0 ? 0 : 1);
-    else raise(errors.gradient, relative_error(gradients[i], file.get<double>("grad." + names[i])));
-    if (errors.gradient != before) errors.worst_gradient = names[i];
+    errors.add_gradient(names[i], nothing ? (amax(abs(gradients[i])).item() == 0 ? 0 : 1)
+                                          : relative_error(gradients[i], file.get<double>("grad." + names[i])));
   }
   return errors;
 }
@@ -223,7 +254,10 @@ void run_optimizer(const SafetensorsFile& file, const std::string& key, const js
   std::vector<std::pair<std::string, Tensor<T>>> parameters;
   for (const std::string& name : names_after(file, key + ".start.")) {
     Tensor<T> p = file.get<T>(key + ".start." + name);
-    if (settings.perturb && parameters.empty()) p.data()[0] *= static_cast<T>(1.01);
+    if (settings.perturb && parameters.empty()) {
+      Tensors<T> first{p};
+      perturb_largest(first);
+    }
     p.requires_grad();
     parameters.emplace_back(name, p);
     groups[p.dim() > 1 ? 0 : 1].parameters.emplace_back(name, p);
@@ -242,11 +276,11 @@ void run_optimizer(const SafetensorsFile& file, const std::string& key, const js
     if (config.contains("clip_grad_norm")) {
       const double norm = clip_grad_norm(all, config.at("clip_grad_norm"));
       const double expected = file.get<double>(key + ".grad_norms").to_vector().at(static_cast<std::size_t>(step));
-      raise(errors.output, std::abs(norm - expected) / expected);
+      errors.add_output(relative_error(norm, expected));
     }
     optimizer->step();
     for (auto& entry : parameters)
-      raise(errors.output, relative_error(entry.second.detach(), file.get<double>(concat(key, ".after", step, ".", entry.first))));
+      errors.add_output(relative_error(entry.second.detach(), file.get<double>(concat(key, ".after", step, ".", entry.first))));
   }
 }
 
@@ -261,21 +295,23 @@ Errors run_optim_and_loss(const SafetensorsFile& file, const json& config, const
       const CosineSchedule schedule{c.at("lr"), c.at("lr_min"), c.at("warmup_lr_init"), c.at("total_steps"), c.at("warmup_steps")};
       const std::vector<double> expected = file.get<double>("schedule.cosine").to_vector();
       for (std::size_t i = 0; i < expected.size(); ++i)
-        raise(errors.output, std::abs(schedule(static_cast<std::int64_t>(i)) - expected[i]) / std::abs(expected[i]));
+        errors.add_output(relative_error(schedule(static_cast<std::int64_t>(i)), expected[i]));
     } else {
       fail<Error>("parity", "nothing known about config entry " + entry.key());
     }
   }
   if (!file.contains("cross_entropy.logits")) return errors;
   Tensor<T> logits = file.get<T>("cross_entropy.logits");
-  if (settings.perturb) logits.data()[0] *= static_cast<T>(1.01);
+  if (settings.perturb) {
+    Tensors<T> all{logits};
+    perturb_largest(all);
+  }
   const Tensor<std::int64_t> labels = file.get<std::int64_t>("cross_entropy.labels");
   const Tensor<T> soft = file.get<T>("cross_entropy.soft_targets");
   const auto check = [&](const std::string& name, const auto& loss) {
     const auto result = value_and_grad(loss)(logits);
-    raise(errors.output, relative_error(reshape(result.first, file.shape("cross_entropy." + name)), file.get<double>("cross_entropy." + name)));
-    raise(errors.gradient, relative_error(result.second, file.get<double>("cross_entropy." + name + ".grad")));
-    errors.has_gradient = true;
+    errors.add_output(relative_error(reshape(result.first, file.shape("cross_entropy." + name)), file.get<double>("cross_entropy." + name)));
+    errors.add_gradient("cross_entropy." + name, relative_error(result.second, file.get<double>("cross_entropy." + name + ".grad")));
   };
   check("hard", [&](const Tensor<T>& x) { return cross_entropy(x, labels); });
   check("smooth", [&](const Tensor<T>& x) { return cross_entropy(x, labels, {.label_smoothing = 0.1}); });
@@ -350,7 +386,7 @@ int run(const std::vector<std::string>& arguments, bool in_double, const Setting
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Compares tttlib with golden cases of a reference implementation");
+  CLI::App app("Compares tttlib with golden cases of a reference implementation", "tttlib_parity");
   std::string dtype = "double", path = "auto";
   std::vector<std::string> arguments;
   Settings settings;
@@ -358,12 +394,8 @@ int main(int argc, char** argv) {
   app.add_option("--path", path, "How the inner step is computed")->check(CLI::IsMember({"auto", "nested", "closed"}))->capture_default_str();
   app.add_flag("--perturb", settings.perturb, "Move one weight of every case by 1 %: each case must then fail");
   app.add_option("files", arguments, "Case files, or folders of them")->required();
-  CLI11_PARSE(app, argc, argv);
-  settings.path = path == "nested" ? TttPath::nested : TttPath::closed;
-  try {
+  return program::run(app, argc, argv, [&] {
+    settings.path = path == "nested" ? TttPath::nested : TttPath::closed;
     return run(arguments, dtype == "double", settings);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return 1;
-  }
+  });
 }

@@ -42,7 +42,8 @@ if ! (cd "$root" && cmake --preset release && cmake --build --preset release --t
 fi
 echo "Built in $((SECONDS - started)) s"
 
-"$root/build/release/examples/train_classifier" --data "$data" --out "$out" ${arguments[@]+"${arguments[@]}"}
+# The demo starts afresh each time it is called, unless --resume is among its options.
+"$root/build/release/examples/train_classifier" --data "$data" --out "$out" --overwrite ${arguments[@]+"${arguments[@]}"}
 
 echo
 echo "Everything is in $out:"

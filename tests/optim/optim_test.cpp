@@ -1,5 +1,6 @@
 // Optimisers against their formulas written out; groups, clipping, schedule, averaging, state.
 #include <cmath>
+#include <set>
 
 #include "catch.hpp"
 #include "tttlib/nn/linear.hpp"
@@ -61,6 +62,97 @@ TEST_CASE("optimiser state survives a round trip: two optimisers go on alike") {
   CHECK_THROWS_AS(wrong.load_state_dict(first.state_dict()), ShapeError);
 }
 
+namespace {
+
+/// One step of `Kind` on every group; gradients count up from `first`.
+template <class Kind>
+void step_with_gradients(Kind& optimizer, const Tensors<double>& parameters, double first) {
+  for (const Tensor<double>& p : parameters) p.set_grad(full<double>(p.shape(), first++));
+  optimizer.step();
+}
+
+std::vector<ParamGroup<double>> groups_of(std::initializer_list<Module<double>*> modules) {
+  std::vector<ParamGroup<double>> groups;
+  for (Module<double>* module : modules)
+    for (auto& group : param_groups(*module)) groups.push_back(group);
+  return groups;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("modules whose parameters have the same names do not share state", "", AdamW<double>, Sgd<double>) {
+  const auto make = [](std::vector<ParamGroup<double>> groups) {
+    if constexpr (std::is_same_v<TestType, Sgd<double>>) return Sgd<double>(std::move(groups), {.lr = 0.1, .momentum = 0.9});
+    else return AdamW<double>(std::move(groups));
+  };
+  Linear<double> small(2, 2), large(30, 30), small_alone(2, 2), large_alone(30, 30);
+  small_alone.load_state_dict(small.state_dict());
+  large_alone.load_state_dict(large.state_dict());
+  auto both = make(groups_of({&small, &large}));
+  auto first = make(groups_of({&small_alone})), second = make(groups_of({&large_alone}));
+  for (int k = 0; k < 3; ++k) {
+    step_with_gradients(both, {small.weight, small.bias, large.weight, large.bias}, k);
+    step_with_gradients(first, {small_alone.weight, small_alone.bias}, k);
+    step_with_gradients(second, {large_alone.weight, large_alone.bias}, k + 2);
+  }
+  CHECK(small.weight.to_vector() == small_alone.weight.to_vector());
+  CHECK(small.bias.to_vector() == small_alone.bias.to_vector());
+  CHECK(large.weight.to_vector() == large_alone.weight.to_vector());
+  CHECK(large.bias.to_vector() == large_alone.bias.to_vector());
+
+  // In a state dict the names are told apart, and a round trip puts each slot where it was.
+  const StateDict<double> state = both.state_dict();
+  std::set<std::string> names;
+  for (const auto& entry : state) names.insert(entry.first);
+  CHECK(names.size() == state.size());
+  CHECK(names.count(std::is_same_v<TestType, Sgd<double>> ? "momentum:weight#2" : "mean:weight#2") == 1);
+  StateDict<double> copy;
+  for (const auto& entry : state) copy.emplace_back(entry.first, clone(entry.second));
+  Linear<double> small_again(2, 2), large_again(30, 30);
+  small_again.load_state_dict(small.state_dict());
+  large_again.load_state_dict(large.state_dict());
+  auto again = make(groups_of({&small_again, &large_again}));
+  again.load_state_dict(copy);
+  step_with_gradients(both, {small.weight, small.bias, large.weight, large.bias}, 5);
+  step_with_gradients(again, {small_again.weight, small_again.bias, large_again.weight, large_again.bias}, 5);
+  CHECK(again.steps() == 4);
+  CHECK(small_again.weight.to_vector() == small.weight.to_vector());
+  CHECK(large_again.weight.to_vector() == large.weight.to_vector());
+}
+
+TEST_CASE("a parameter that is listed twice is refused") {
+  Linear<double> layer(2, 3);
+  CHECK_THROWS_WITH(AdamW<double>(groups_of({&layer, &layer})), "ttt::Optimizer: a parameter is listed twice: weight and weight [3, 2]");
+}
+
+TEST_CASE("optimiser state that is not whole is refused by name and changes nothing") {
+  Mlp<double> mlp(2, 2);
+  AdamW<double> optimizer(param_groups(mlp));
+  step_with_gradients(optimizer, mlp.parameters(), 1);
+  const StateDict<double> whole = optimizer.state_dict();
+  const double before = whole[1].second.to_vector()[0];
+  StateDict<double> state;
+  for (const auto& entry : whole) state.emplace_back(entry.first, zeros_like(entry.second));
+  const auto without = [&](const std::string& name) {
+    StateDict<double> rest;
+    for (const auto& entry : state)
+      if (entry.first != name) rest.push_back(entry);
+    return rest;
+  };
+  CHECK_THROWS_WITH(optimizer.load_state_dict(without("mean:fc2.weight")),
+                    "ttt::load_state_dict: state does not fit the optimiser: 1 missing (mean:fc2.weight)");
+  CHECK_THROWS_WITH(optimizer.load_state_dict(without("steps")), ContainsSubstring("1 missing (steps)"));
+  CHECK_THROWS_WITH(optimizer.load_state_dict({}), ContainsSubstring("9 missing (steps, mean:fc1.weight, variance:fc1.weight, …)"));
+  StateDict<double> more = state;
+  more.emplace_back("momentum:fc1.weight", zeros<double>({2, 2}));
+  CHECK_THROWS_WITH(optimizer.load_state_dict(more), ContainsSubstring("1 unexpected (momentum:fc1.weight)"));
+  StateDict<double> other = state;
+  other[1].second = zeros<double>({3, 2});
+  CHECK_THROWS_WITH(optimizer.load_state_dict(other), ContainsSubstring("1 of another shape (mean:fc1.weight: expected [2, 2], state [3, 2])"));
+  CHECK(optimizer.steps() == 1);
+  CHECK(optimizer.state_dict()[1].second.to_vector()[0] == before);
+}
+
 TEST_CASE("plain SGD, momentum and Nesterov") {
   const auto run = [](const SgdOptions& options) {
     Tensor<double> p = from_data<double>({1.0}, {1});
@@ -108,5 +200,11 @@ TEST_CASE("averaged weights") {
     assign(layer.weight, full<double>({1, 1}, 2));
   }
   ema.update(layer);
+  CHECK(ema.state_dict()[0].second.item() == Approx(1.1));
+
+  // A state that is not whole is refused by name and changes nothing.
+  CHECK_THROWS_WITH(ema.load_state_dict({}), "ttt::load_state_dict: state does not fit the averaged weights: 1 missing (weight)");
+  CHECK_THROWS_WITH(ema.load_state_dict({{"weight", zeros<double>({1, 1})}, {"bias", zeros<double>({1})}}), ContainsSubstring("1 unexpected (bias)"));
+  CHECK_THROWS_AS(ema.load_state_dict({{"weight", zeros<double>({2, 1})}}), ShapeError);
   CHECK(ema.state_dict()[0].second.item() == Approx(1.1));
 }

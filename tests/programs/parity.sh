@@ -1,31 +1,57 @@
 #!/usr/bin/env bash
 # tttlib_parity on the golden cases of this project, and on those of TTTLIB_GOLDEN where it is set.
 set -u
-programs=$1 golden=$2
+parity=$1/examples/tttlib_parity golden=$2 edit=$3
 . "$(dirname "$0")/expect.sh"
-parity=$programs/tttlib_parity
 
 for dtype in double float; do
   for path in closed nested; do
     expect 0 "8 passed, 0 failed" "$parity" --dtype $dtype --path $path "$golden"
+    expect 1 "0 passed, 8 failed" "$parity" --dtype $dtype --path $path --perturb "$golden"
   done
 done
-expect 1 "0 passed, 8 failed" "$parity" --perturb "$golden"
 
 mkdir "$work/empty"
 expect 1 "no case ran" "$parity" "$work/empty"
-expect 1 "ttt::parity: no such file or folder: $work/missing" "$parity" "$work/missing"
-expect 105 "fused not in {auto,nested,closed}" "$parity" --path fused "$golden"
+expect_error "ttt::parity: no such file or folder: $work/missing" "$parity" "$work/missing"
+expect_error "ttt::tttlib_parity: --path: fused not in {auto,nested,closed}" "$parity" --path fused "$golden"
+expect_error "ttt::tttlib_parity: files is required" "$parity"
+expect_error "ttt::tttlib_parity: cannot write to the standard output" bash -c '"$0" "$1" > /dev/full' "$parity" "$golden/optim_and_loss.safetensors"
 head -c 1000 "$golden/optim_and_loss.safetensors" > "$work/cut.safetensors"
 expect 1 "FAIL  cut" "$parity" "$work/cut.safetensors"
+
+# A NaN is the worst error, whatever comes after it; where exactly zero is expected the error is absolute.
+"$edit" "$golden/optim_and_loss.safetensors" "$work/nan.safetensors" set schedule.cosine 3 nan
+expect 1 "outputs inf" "$parity" "$work/nan.safetensors"
+zeros=(metadata config '"lr": 0.004, "lr_min": 4e-05, "warmup_lr_init": 4e-06' '"lr": 0, "lr_min": 0, "warmup_lr_init": 0')
+for i in $(seq 0 102); do zeros+=(set schedule.cosine "$i" 0); done
+"$edit" "$golden/optim_and_loss.safetensors" "$work/zero.safetensors" "${zeros[@]}"
+expect 0 "ok    zero" "$parity" "$work/zero.safetensors"
+"$edit" "$work/zero.safetensors" "$work/notzero.safetensors" set schedule.cosine 102 1e-9
+expect 1 "FAIL  notzero" "$parity" "$work/notzero.safetensors"
+
+# Half of the gradients' tensors is no case that passes on its outputs.
+block=ttt_block_dim48_heads3_5x7.safetensors inner=inner_mlp_l2_mae.safetensors
+for case in $block $inner; do
+  "$edit" "$golden/$case" "$work/half.safetensors" drop cotangent.y
+  expect 1 "the file has gradients but no cotangent.y" "$parity" "$work/half.safetensors"
+  "$edit" "$golden/$case" "$work/half.safetensors" drop grad.
+  expect 1 "the file has a cotangent.y but no gradients" "$parity" "$work/half.safetensors"
+  "$edit" "$golden/$case" "$work/outputs.safetensors" drop grad. drop cotangent.y
+  expect 0 "1 passed, 0 failed" "$parity" "$work/outputs.safetensors"
+done
 
 if [ -n "${TTTLIB_GOLDEN:-}" ]; then
   expect 0 " 0 failed" "$parity" "$TTTLIB_GOLDEN"
   ran=$(grep -c '^ok' "$work/output")
   [ "$ran" -ge 33 ] || { echo "FAIL: only $ran cases of TTTLIB_GOLDEN ran"; failures=$((failures + 1)); }
   expect 0 " 0 failed" "$parity" --path nested "$TTTLIB_GOLDEN"
-  expect 0 " 0 failed" "$parity" --dtype float "$TTTLIB_GOLDEN"
-  expect 1 "0 passed, $ran failed" "$parity" --perturb "$TTTLIB_GOLDEN"
+  for dtype in double float; do
+    expect 0 " 0 failed" "$parity" --dtype $dtype "$TTTLIB_GOLDEN"
+    for path in closed nested; do
+      expect 1 "0 passed, $ran failed" "$parity" --dtype $dtype --path $path --perturb "$TTTLIB_GOLDEN"
+    done
+  done
 else
   echo "skipped: TTTLIB_GOLDEN is not set, so only the cases in tests/golden ran"
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tttlib_report_index: an index of reports, and one clear line for what is none.
 set -u
-programs=$1
+programs=$1/examples
 . "$(dirname "$0")/expect.sh"
 index=$programs/tttlib_report_index
 

@@ -1,19 +1,53 @@
 #!/usr/bin/env bash
-# train_classifier: bad input ends in one clear line, Ctrl-C saves, --resume goes on, a full disk keeps the old files.
+# train_classifier: bad input ends in one clear line, Ctrl-C saves, --resume goes on bit for bit, a full disk keeps the
+# old files, and a run is not overwritten by accident.
 set -u
-programs=$1
+train=$1/examples/train_classifier edit=$3
 . "$(dirname "$0")/expect.sh"
-train=$programs/train_classifier
-small=(--shapes-count 128 --epochs 2 --batch-size 64 --threads 2)
+# Four tokens per image: fast enough to run often. Weights take 1.1 MB, a training state 3.2 MB.
+tiny=(--model vit3_pico --image-size 16 --patch-size 8 --batch-size 8 --threads 1)
+small=("${tiny[@]}" --shapes-count 128 --epochs 2 --threads 2)
 
-expect_line 1 "ttt::load_cifar: no such folder: $work/missing" "$train" --data "$work/missing"
+expect_error "ttt::load_cifar: no such folder: $work/missing" "$train" --data "$work/missing"
 mkdir "$work/empty"
-expect_line 1 "ttt::load_cifar:" "$train" --data "$work/empty"
-expect_line 1 'ttt::create_model: unknown model "vit9"' "$train" --model vit9 --out "$work/out"
+expect_error "ttt::load_cifar:" "$train" --data "$work/empty"
+expect_error 'ttt::create_model: unknown model "vit9"' "$train" --model vit9 --out "$work/out"
 touch "$work/file"
-expect 1 "ttt::train: cannot make the output folder: $work/file/out" "$train" "${small[@]}" --out "$work/file/out"
-expect 1 "--epochs: " "$train" --epochs -1
-expect 1 "ttt::load_safetensors_file" "$train" --shapes-count 64 --eval --weights "$work/missing.safetensors"
+expect_error "ttt::train: cannot make the output folder: $work/file/out" "$train" "${small[@]}" --out "$work/file/out"
+expect_error "ttt::load_safetensors_file" "$train" --shapes-count 64 --eval --weights "$work/missing.safetensors"
+expect_error "ttt::train: nothing to resume in $work/nothing: " "$train" "${tiny[@]}" --shapes-count 16 --out "$work/nothing" --resume
+[ ! -e "$work/nothing" ] || { echo "FAIL: --resume made a folder"; failures=$((failures + 1)); }
+
+# Values that no option can take, or would wrap.
+whole="must be a whole number"
+expect_error "ttt::train_classifier: --epochs: $whole, from 1 to 1000000: -1. Hint: --help" "$train" --epochs -1
+expect_error "--epochs: $whole, from 1 to 1000000: 0" "$train" --epochs 0
+expect_error "--epochs: $whole, from 1 to 1000000: abc" "$train" --epochs abc
+expect_error "--epochs: $whole, from 1 to 1000000: 1.5" "$train" --epochs 1.5
+expect_error "--epochs: $whole, from 1 to 1000000: 4294967297" "$train" --epochs 4294967297
+expect_error "--threads: $whole, from 1 to 1024: 0" "$train" --threads 0
+expect_error "--lr: must be a number above 0: inf" "$train" --lr inf
+expect_error "--lr: must be a number above 0: nan" "$train" --lr nan
+expect_error "--weight-decay: must be a number, 0 or more: nan" "$train" --weight-decay nan
+expect_error "--label-smoothing: must be a number, from 0 to 1: 2" "$train" --label-smoothing 2
+expect_error "--seed: $whole, 0 or more: -1" "$train" --seed -1
+expect_error "--shapes-count: $whole, from 1 to 100000000: 10000000000" "$train" --shapes-count 10000000000
+expect_error "--patch-size: $whole, from 1 to 8192: 0" "$train" --patch-size 0
+for size in 4294967328 0 -32 32x 32x32x3 big; do
+  expect_error "--image-size: must be a side, or height x width as in 192x256, from 1 to 8192: $size" "$train" --summary --image-size $size
+done
+expect_error "the built-in shapes are square: --image-size 16 x 32" "$train" --image-size 16x32 --out "$work/out"
+expect_error "not expected: " "$train" --epoch 3
+expect_error "ttt::train_classifier: --epochs: " "$train" --epochs
+expect_error "ttt::train_classifier: --path: fused not in {closed,nested}" "$train" --path fused
+
+# The table of modules, at any size and patch.
+expect 0 "[1, 8, 12, 96]" "$train" --summary --image-size 32x48
+expect 0 "[1, 4, 4, 96]" "$train" --summary --patch-size 8
+expect_error "--patch-size: " "$train" --summary --patch-size 5x
+expect_error "image 32, patch 5" "$train" --summary --patch-size 5
+expect_error "ttt::train_classifier: cannot write to the standard output" bash -c '"$0" --summary > /dev/full' "$train"
+expect_error "ttt::train_classifier: cannot write to the standard output" bash -c '"$0" --help > /dev/full' "$train"
 
 # A whole run, its evaluation, and a resume after the end.
 expect 0 "test accuracy" "$train" "${small[@]}" --out "$work/run"
@@ -29,25 +63,120 @@ done
 if command -v python3 > /dev/null && command -v chromium > /dev/null; then
   expect 0 "ok: $work/run/report.html" python3 "$(dirname "$0")/../browser/check_reports.py" "$work/run/report.html"
 fi
-expect 1 "belongs to another run" "$train" "${small[@]}" --lr 0.5 --out "$work/run" --resume
 
-# Ctrl-C in the middle of an epoch.
-"$train" --shapes-count 6400 --epochs 2 --out "$work/stopped" > "$work/stopped.log" 2>&1 &
+# What a resumed run must have in common with the first; numbers count in full.
+expect_error "belongs to another run: it has lr 0.001; this run has lr 0.5. Hint: " "$train" "${small[@]}" --lr 0.5 --out "$work/run" --resume
+expect_error "it has lr 0.001; this run has lr 0.0010000001" "$train" "${small[@]}" --lr 0.0010000001 --out "$work/run" --resume
+expect_error "it has path closed; this run has path nested" "$train" "${small[@]}" --path nested --out "$work/run" --resume
+
+# Wrong weights are named, three of each kind.
+expect_error "unexpected (patch_embed.proj.weight, patch_embed.proj.bias, blocks.0.cpe.weight, …)" \
+  "$train" --model linear_pixels --shapes-count 16 --eval --weights "$work/run/best.safetensors"
+
+# Starting again in a folder that holds a run: refused, nothing is touched.
+keep=(training_state.safetensors best.safetensors last.safetensors metrics.jsonl report.html)
+kept() { for file in "${keep[@]}"; do same "$work/before/$file" "$1/$file"; done; }
+cp -r "$work/run" "$work/before"
+expect_error "ttt::train: the output folder holds a run: $work/run. Hint: resume goes on with it, overwrite starts again" "$train" "${small[@]}" --out "$work/run"
+kept "$work/run"
+
+# A full disk at the start: one clear line, and the old run is whole even if it was to be overwritten.
+expect_error "ttt::save_safetensors: cannot write: $work/run/write_check.safetensors: File too large" \
+  bash -c 'ulimit -f 1000; "$@"' - "$train" "${small[@]}" --out "$work/run" --overwrite
+kept "$work/run"
+rm -r "$work/before"
+expect 0 "test accuracy" "$train" "${small[@]}" --out "$work/run" --overwrite
+[ ! -e "$work/run/write_check.safetensors" ] || { echo "FAIL: the check left its file"; failures=$((failures + 1)); }
+
+# Ctrl-C in the middle of an epoch. The command that the program prints goes on, and the end has the same bits as a run
+# that was never stopped. The name of the folder needs quotes in a shell.
+long=("${tiny[@]}" --epochs 2 --shapes-count 6400)
+"$train" "${long[@]}" --out "$work/whole" > "$work/whole.log" 2>&1 || { cat "$work/whole.log"; failures=$((failures + 1)); }
+"$train" "${long[@]}" --out "$work/a stopped run" --overwrite > "$work/stopped.log" 2>&1 &
 pid=$!
-for _ in $(seq 300); do [ -s "$work/stopped/training_state.safetensors" ] && break; sleep 0.1; done
-sleep 1
+for _ in $(seq 300); do [ -s "$work/a stopped run/training_state.safetensors" ] && break; sleep 0.1; done
+sleep 0.5
 kill -INT $pid
 wait $pid
 code=$?
 if [ $code != 130 ] || ! grep -q "Saved. To go on: .* --resume" "$work/stopped.log"; then
   echo "FAIL: Ctrl-C ended with $code:"; cat "$work/stopped.log"; failures=$((failures + 1))
 fi
-
-# A disk that is full from the second save on: one clear line, and the old state is untouched.
-cp "$work/run/training_state.safetensors" "$work/before"
-(ulimit -f 1000; "$train" "${small[@]}" --out "$work/run" > "$work/full.log" 2>&1)
-code=$?
-if [ $code != 1 ] || ! grep -q "ttt::save_safetensors" "$work/full.log" || ! cmp -s "$work/before" "$work/run/training_state.safetensors"; then
-  echo "FAIL: full disk ended with $code:"; cat "$work/full.log"; failures=$((failures + 1))
+if [ -e "$work/a stopped run/metrics.jsonl" ] && [ "$(wc -l < "$work/a stopped run/metrics.jsonl")" != 1 ]; then
+  echo "FAIL: the run was over before Ctrl-C"; failures=$((failures + 1))
 fi
+cp "$work/a stopped run/training_state.safetensors" "$work/middle.safetensors"
+expect 0 "test accuracy" bash -c "$(sed -n 's/^Saved. To go on: //p' "$work/stopped.log")"
+same "$work/whole/last.safetensors" "$work/a stopped run/last.safetensors"
+same "$work/whole/best.safetensors" "$work/a stopped run/best.safetensors"
+
+# A disk that fills up in the middle of a run, first so that nothing can be saved, then so that weights can and the
+# state, three times as large, cannot: what was saved before stays, and a resume ends with the bits of the whole run.
+mkdir "$work/half"
+cp "$work/middle.safetensors" "$work/half/training_state.safetensors"
+cp "$work/whole/last.safetensors" "$work/half"
+expect_error "ttt::save_safetensors: cannot write: $work/half/last.safetensors: File too large" \
+  bash -c 'ulimit -f 500; "$@"' - "$train" "${long[@]}" --out "$work/half" --resume
+same "$work/half/training_state.safetensors" "$work/middle.safetensors"
+same "$work/half/last.safetensors" "$work/whole/last.safetensors"
+expect_error "ttt::save_safetensors: cannot write: $work/half/training_state.safetensors: File too large" \
+  bash -c 'ulimit -f 2000; "$@"' - "$train" "${long[@]}" --out "$work/half" --resume
+same "$work/half/training_state.safetensors" "$work/middle.safetensors"
+expect 0 "test accuracy" "$train" "${long[@]}" --out "$work/half" --resume
+same "$work/half/last.safetensors" "$work/whole/last.safetensors"
+
+# Images as files: one picture under three labels, in each file of the data set.
+make_cifar() {
+  mkdir -p "$1"
+  printf 'class %s\n' 0 1 2 3 4 5 6 7 8 9 > "$1/batches.meta.txt"
+  for name in data_batch_1 data_batch_2 data_batch_3 data_batch_4 data_batch_5 test_batch; do
+    for label in 0 1 2; do printf "\\x0$label"; head -c 3072 "$train" ; done > "$1/$name.bin"
+  done
+}
+files=(--model vit3_pico --patch-size 8 --batch-size 4 --threads 1 --epochs 2)
+make_cifar "$work/images"
+expect 0 "15 training and 6 test images of 32 x 32" "$train" "${files[@]}" --data "$work/images" --out "$work/files"
+expect_error "the images have a size of their own: $work/images 32 x 32, --image-size 16 x 16" "$train" "${files[@]}" --data "$work/images" --image-size 16 --out "$work/out"
+# The same data by another path is the same run; other data under the same path is another.
+cp -r "$work/images" "$work/moved"
+expect 0 "test accuracy" "$train" "${files[@]}" --data "$work/moved" --out "$work/files" --resume
+printf '\x05' | dd of="$work/images/data_batch_1.bin" bs=1 seek=100 conv=notrunc 2> /dev/null
+expect_error "belongs to another run: it has data " "$train" "${files[@]}" --data "$work/images" --out "$work/files" --resume
+# A label over 9, a file that is cut short, one that is missing.
+printf '\x0a' | dd of="$work/images/data_batch_2.bin" bs=1 seek=3073 conv=notrunc 2> /dev/null
+expect_error "ttt::load_cifar: label out of range: $work/images/data_batch_2.bin, record 1, label 10; must be 0 to 9" "$train" --data "$work/images"
+truncate -s 5000 "$work/images/data_batch_2.bin"
+expect_error "ttt::load_cifar: wrong file size: $work/images/data_batch_2.bin, 5000 bytes" "$train" --data "$work/images"
+rm "$work/images/data_batch_2.bin"
+expect_error "data_batch_2.bin" "$train" --data "$work/images"
+
+# A loss that is no number: the first bad op is named, in one line.
+"$edit" "$work/whole/last.safetensors" "$work/nan.safetensors" set patch_embed.proj.weight 5 nan
+expect_error "ttt::conv2d: result" "$train" "${tiny[@]}" --shapes-count 64 --out "$work/nan" --weights "$work/nan.safetensors"
+expect_error "in Vit3.patch_embed.proj" "$train" "${tiny[@]}" --shapes-count 64 --out "$work/nan" --weights "$work/nan.safetensors" --overwrite
+
+# States that are damaged or not whole.
+averaged=("${tiny[@]}" --epochs 1 --shapes-count 64 --ema 0.9)
+expect 0 "test accuracy" "$train" "${averaged[@]}" --out "$work/averaged"
+state=$work/averaged/training_state.safetensors
+cp "$state" "$work/good.safetensors"
+resume=("$train" "${averaged[@]}" --out "$work/averaged" --resume)
+"$edit" "$work/good.safetensors" "$state" drop optimizer.mean:head.weight
+expect_error "ttt::load_state_dict: state does not fit the optimiser: 1 missing (mean:head.weight)" "${resume[@]}"
+"$edit" "$work/good.safetensors" "$state" drop optimizer.steps
+expect_error "state does not fit the optimiser: 1 missing (steps)" "${resume[@]}"
+"$edit" "$work/good.safetensors" "$state" drop ema.
+expect_error "ttt::load_state_dict: state does not fit the averaged weights: " "${resume[@]}"
+"$edit" "$work/good.safetensors" "$state" drop model.norm.
+expect_error "ttt::load_state_dict: state does not fit the module: 2 missing (norm.weight, norm.bias)" "${resume[@]}"
+"$edit" "$work/good.safetensors" "$state" metadata run "ema 0.9" "ema 0"
+expect_error "belongs to another run: it has ema 0; this run has ema 0.9" "${resume[@]}"
+"$edit" "$work/good.safetensors" "$state" metadata state '"step"' '"stop"'
+expect_error "ttt::resume: damaged training state: $state" "${resume[@]}"
+cp "$work/averaged/last.safetensors" "$state"
+expect_error "ttt::resume: not a training state: $state" "${resume[@]}"
+head -c 100000 "$work/good.safetensors" > "$state"
+expect_error "ttt::load_safetensors_file: " "${resume[@]}"
+head -c 100000 "$train" > "$state"
+expect_error "ttt::load_safetensors_file: " "${resume[@]}"
 finish

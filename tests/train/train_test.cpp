@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -127,6 +128,58 @@ TEST_CASE("an output folder that cannot be written is refused before training") 
   std::ofstream(folder / "file") << "in the way";
   auto model = fresh_model();
   CHECK_THROWS_AS(train_classifier(*model, train_set(), test_set(), small_run(folder / "file/run")), IoError);
+}
+
+TEST_CASE("a folder that holds a run is not used for another one unless that is asked for") {
+  const TemporaryFolder folder;
+  TrainOptions options = small_run(folder / "run");
+  options.resume = true;
+  auto model = fresh_model();
+  CHECK_THROWS_WITH(train_classifier(*model, train_set(), test_set(), options),
+                    ContainsSubstring("ttt::train: nothing to resume in " + folder.path() + "/run: "));
+  CHECK_FALSE(std::filesystem::exists(folder / "run"));
+  options.resume = false;
+  train_classifier(*model, train_set(), test_set(), options);
+
+  const std::string state = read(folder / "run/training_state.safetensors");
+  options.seed = 1;
+  model = fresh_model();
+  CHECK_THROWS_WITH(train_classifier(*model, train_set(), test_set(), options),
+                    "ttt::train: the output folder holds a run: " + folder.path() + "/run. Hint: resume goes on with it, overwrite starts again");
+  CHECK(read(folder / "run/training_state.safetensors") == state);
+
+  // Overwriting: the old run is whole until the new one has something to save, and then nothing of it is left.
+  options.overwrite = true;
+  model = fresh_model();
+  const TrainResult stopped = train_classifier(*model, train_set(), test_set(), options, [&] {
+    CHECK(read(folder / "run/training_state.safetensors") == state);
+    return true;
+  });
+  CHECK(stopped.interrupted);
+  CHECK(read(folder / "run/training_state.safetensors") != state);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder / "run"), std::filesystem::directory_iterator()) == 1);
+}
+
+TEST_CASE("a resumed run is known by its data and its numbers in full") {
+  const TemporaryFolder folder;
+  TrainOptions options = small_run(folder / "run");
+  auto model = fresh_model();
+  train_classifier(*model, train_set(), test_set(), options, [] { return true; });
+  options.resume = true;
+  const auto resume = [&](const ImageDataset& train, const TrainOptions& with) {
+    auto again = fresh_model();
+    train_classifier(*again, train, test_set(), with, [] { return true; });
+  };
+  ImageDataset other = train_set();
+  other.pixels[1000] ^= 1;
+  CHECK_THROWS_WITH(resume(other, options), ContainsSubstring("belongs to another run: it has data "));
+  other = train_set();
+  std::swap(other.class_names[0], other.class_names[1]);
+  CHECK_THROWS_WITH(resume(other, options), ContainsSubstring("belongs to another run: it has data "));
+  TrainOptions near = options;
+  near.lr = std::nextafter(near.lr, 1.0);
+  CHECK_THROWS_WITH(resume(train_set(), near), ContainsSubstring("it has lr 0.001; this run has lr 0.0010000000000000002. Hint: "));
+  CHECK_NOTHROW(resume(train_set(), options));
 }
 
 TEST_CASE("saved weights evaluate to the recorded accuracy") {

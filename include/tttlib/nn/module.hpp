@@ -38,6 +38,20 @@ struct LoadReport {
     list("other shape", mismatched);
     return text;
   }
+  /// The same in one line, with the first three names of each kind.
+  std::string brief() const {
+    std::string text;
+    auto list = [&](const char* title, const std::vector<std::string>& names) {
+      if (names.empty()) return;
+      text += concat(text.empty() ? "" : "; ", names.size(), " ", title, " (");
+      for (std::size_t i = 0; i < names.size() && i < 3; ++i) text += (i ? ", " : "") + names[i];
+      text += names.size() > 3 ? ", …)" : ")";
+    };
+    list("missing", missing);
+    list("unexpected", unexpected);
+    list("of another shape", mismatched);
+    return text;
+  }
 };
 
 /// What one call of a module looked like; collected by `summary`.
@@ -161,7 +175,7 @@ class Module {
     for (const auto& entry : state)
       if (by_name.count(entry.first)) report.unexpected.push_back(entry.first);
     if (strict && !report.exact())
-      fail<ShapeError>("load_state_dict", concat("state does not fit the module\n", report.to_string()), "load with strict = false to take what fits");
+      fail<ShapeError>("load_state_dict", "state does not fit the module: " + report.brief(), "load with strict = false to take what fits");
     NoGradGuard guard;
     for (auto& copy : copies) assign(*copy.first, copy.second->to(copy.first->device()));
     return report;

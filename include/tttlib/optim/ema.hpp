@@ -1,8 +1,8 @@
 #pragma once
 /// Exponential moving average of a module's weights.
 
-#include "tttlib/nn/module.hpp"
 #include "tttlib/ops/elementwise.hpp"
+#include "tttlib/optim/assign_by_name.hpp"
 
 namespace ttt {
 
@@ -23,10 +23,10 @@ class Ema {
 
   /// The averaged weights, ready for `load_state_dict` or a checkpoint.
   const StateDict<T>& state_dict() const { return average_; }
+  /// Copies averages in. Throws ShapeError naming what is missing, unknown or of another shape; nothing is changed then.
   void load_state_dict(const StateDict<T>& state) {
-    for (auto& entry : average_)
-      for (const auto& other : state)
-        if (other.first == entry.first) assign(entry.second, other.second);
+    const LoadReport report = assign_by_name(average_, state);
+    if (!report.exact()) fail<ShapeError>("load_state_dict", "state does not fit the averaged weights: " + report.brief());
   }
 
  private:

@@ -2,16 +2,37 @@
 /// Optimisers: AdamW and SGD over parameter groups. `step` reads `.grad()` and changes parameters in place.
 
 #include <map>
+#include <set>
 
+#include "tttlib/optim/assign_by_name.hpp"
 #include "tttlib/optim/param_groups.hpp"
 
 namespace ttt {
 
-/// What optimisers share: groups, the learning rate, and a state of named tensors that a checkpoint can hold.
+/// What optimisers share: groups, the learning rate, and state tensors ("slots") per parameter that a checkpoint can
+/// hold. A parameter is known by its place in the groups: names serve the state dict alone, so parameters of several
+/// modules may have the same one.
 template <class T>
 class Optimizer {
  public:
-  Optimizer(std::vector<ParamGroup<T>> groups, double lr) : groups_(std::move(groups)), lr_(lr) {}
+  /// `slot_kinds` names the state tensors that every parameter gets, zeros at first.
+  /// Throws Error if a parameter is listed twice: it would be updated twice per step.
+  Optimizer(std::vector<ParamGroup<T>> groups, double lr, std::vector<std::string> slot_kinds)
+      : groups_(std::move(groups)), lr_(lr), slot_kinds_(std::move(slot_kinds)) {
+    std::map<std::pair<const void*, std::int64_t>, std::string> seen;
+    std::set<std::string> names;
+    for (const auto& group : groups_)
+      for (const auto& entry : group.parameters) {
+        const Tensor<T>& p = entry.second;
+        const auto place = seen.try_emplace({p.storage().get(), p.offset()}, entry.first);
+        if (!place.second && p.numel() > 0)
+          fail<Error>("Optimizer", concat("a parameter is listed twice: ", place.first->second, " and ", entry.first, " ", p.shape()));
+        std::string name = entry.first;
+        for (int copy = 2; !names.insert(name).second; ++copy) name = concat(entry.first, "#", copy);
+        names_.push_back(name);
+        for (std::size_t kind = 0; kind < slot_kinds_.size(); ++kind) slots_.push_back(zeros_like(p));
+      }
+  }
   virtual ~Optimizer() = default;
 
   double lr() const { return lr_; }
@@ -27,53 +48,47 @@ class Optimizer {
   void step() {
     NoGradGuard guard;
     ++steps_;
+    Tensor<T>* slots = slots_.data();
     for (auto& group : groups_)
       for (auto& entry : group.parameters) {
         const Tensor<T> g = entry.second.grad();
-        if (!g.defined()) continue;
-        update(entry.first, entry.second, g.contiguous(), group);
-        entry.second.storage()->bump_version();
+        if (g.defined()) {
+          update(entry.second, g.contiguous(), slots, group);
+          entry.second.storage()->bump_version();
+        }
+        slots += slot_kinds_.size();
       }
   }
 
-  /// Everything needed to go on later: one tensor per parameter and slot, and the number of steps.
+  /// Everything needed to go on later: the number of steps, and "<kind>:<parameter>" for every slot. Where a name
+  /// comes again, later ones are called "<parameter>#2" and so on.
   StateDict<T> state_dict() const {
     StateDict<T> state{{"steps", scalar(static_cast<T>(steps_))}};
-    for (const auto& slot : slots_) state.emplace_back(slot.first, slot.second);
+    for (std::size_t i = 0; i < slots_.size(); ++i) state.emplace_back(slot_name(i), slots_[i]);
     return state;
   }
-  /// Throws Error if the state belongs to other parameters.
+  /// Copies a state in. Throws ShapeError naming what is missing, unknown or of another shape; nothing is changed then.
   void load_state_dict(const StateDict<T>& state) {
-    slots_.clear();
-    for (const auto& entry : state) {
-      if (entry.first == "steps") steps_ = static_cast<std::int64_t>(entry.second.item());
-      else slots_[entry.first] = clone(entry.second);
-    }
-    for (const auto& group : groups_)
-      for (const auto& entry : group.parameters)
-        for (const auto& slot : slots_) {
-          const auto dot = slot.first.find(':');
-          if (slot.first.substr(dot + 1) == entry.first && slot.second.shape() != entry.second.shape())
-            fail<ShapeError>("load_state_dict", concat("optimiser state does not fit: ", slot.first, " ", slot.second.shape(), ", parameter ", entry.second.shape()));
-        }
+    StateDict<T> expected{{"steps", scalar(T(0))}};
+    for (std::size_t i = 0; i < slots_.size(); ++i) expected.emplace_back(slot_name(i), slots_[i]);
+    const LoadReport report = assign_by_name(expected, state);
+    if (!report.exact()) fail<ShapeError>("load_state_dict", "state does not fit the optimiser: " + report.brief());
+    steps_ = static_cast<std::int64_t>(expected[0].second.item());
   }
 
  protected:
-  virtual void update(const std::string& name, Tensor<T>& parameter, const Tensor<T>& grad, const ParamGroup<T>& group) = 0;
-
-  /// The state tensor "<slot>:<parameter>", zeros at first; `fresh` tells the first time.
-  Tensor<T>& slot(const char* kind, const std::string& name, const Tensor<T>& like, bool* fresh = nullptr) {
-    const auto found = slots_.try_emplace(std::string(kind) + ":" + name);
-    if (fresh) *fresh = found.second;
-    if (found.second) found.first->second = zeros_like(like);
-    return found.first->second;
-  }
+  /// Changes one parameter in place; `slots` are its state tensors, in the order of `slot_kinds`.
+  virtual void update(Tensor<T>& parameter, const Tensor<T>& grad, Tensor<T>* slots, const ParamGroup<T>& group) = 0;
 
  private:
+  std::string slot_name(std::size_t i) const { return slot_kinds_[i % slot_kinds_.size()] + ":" + names_[i / slot_kinds_.size()]; }
+
   std::vector<ParamGroup<T>> groups_;
   double lr_;
   std::int64_t steps_ = 0;
-  std::map<std::string, Tensor<T>> slots_;
+  std::vector<std::string> slot_kinds_;
+  std::vector<std::string> names_;  // of the parameters, made unique
+  Tensors<T> slots_;                // [parameters × kinds]
 };
 
 struct AdamWOptions {
@@ -86,10 +101,10 @@ template <class T>
 class AdamW : public Optimizer<T> {
  public:
   explicit AdamW(std::vector<ParamGroup<T>> groups, const AdamWOptions& options = {})
-      : Optimizer<T>(std::move(groups), options.lr), options_(options) {}
+      : Optimizer<T>(std::move(groups), options.lr, {"mean", "variance"}), options_(options) {}
 
  protected:
-  void update(const std::string& name, Tensor<T>& parameter, const Tensor<T>& grad, const ParamGroup<T>& group) override {
+  void update(Tensor<T>& parameter, const Tensor<T>& grad, Tensor<T>* slots, const ParamGroup<T>& group) override {
     AdamWStep numbers;
     numbers.lr = this->lr() * group.lr_scale;
     numbers.beta1 = options_.beta1;
@@ -97,8 +112,7 @@ class AdamW : public Optimizer<T> {
     numbers.eps = options_.eps;
     numbers.weight_decay = group.weight_decay;
     numbers.step = this->steps();
-    backend::adamw(mutable_view(parameter), view(grad), mutable_view(this->slot("mean", name, parameter)),
-                   mutable_view(this->slot("variance", name, parameter)), numbers);
+    backend::adamw(mutable_view(parameter), view(grad), mutable_view(slots[0]), mutable_view(slots[1]), numbers);
   }
 
  private:
@@ -110,23 +124,23 @@ struct SgdOptions {
   bool nesterov = false;
 };
 
-/// Gradient descent: g ← g + wd·p; buffer ← momentum·buffer + g (the first time: g); p ← p − lr·buffer, or with
+/// Gradient descent: g ← g + wd·p; buffer ← momentum·buffer + g, from 0; p ← p − lr·buffer, or with
 /// Nesterov p − lr·(g + momentum·buffer).
 template <class T>
 class Sgd : public Optimizer<T> {
  public:
   explicit Sgd(std::vector<ParamGroup<T>> groups, const SgdOptions& options = {})
-      : Optimizer<T>(std::move(groups), options.lr), options_(options) {}
+      : Optimizer<T>(std::move(groups), options.lr, options.momentum != 0 ? std::vector<std::string>{"momentum"} : std::vector<std::string>{}),
+        options_(options) {}
 
  protected:
-  void update(const std::string& name, Tensor<T>& parameter, const Tensor<T>& grad, const ParamGroup<T>& group) override {
+  void update(Tensor<T>& parameter, const Tensor<T>& grad, Tensor<T>* slots, const ParamGroup<T>& group) override {
     const Tensor<T> p = parameter.detach();
     Tensor<T> g = group.weight_decay == 0 ? grad : add(grad, mul(p, static_cast<T>(group.weight_decay)));
     const T momentum = static_cast<T>(options_.momentum);
     if (options_.momentum != 0) {
-      bool fresh = false;
-      Tensor<T>& buffer = this->slot("momentum", name, parameter, &fresh);
-      assign(buffer, fresh ? g : add(mul(buffer, momentum), g));
+      Tensor<T>& buffer = slots[0];
+      assign(buffer, add(mul(buffer, momentum), g));
       g = options_.nesterov ? add(g, mul(buffer, momentum)) : buffer;
     }
     assign(parameter, sub(p, mul(g, static_cast<T>(this->lr() * group.lr_scale))));

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 
 #include "tttlib/ops/composed/loss.hpp"
@@ -82,10 +85,36 @@ class UseEma {
   StateDict<float> before_;
 };
 
-inline std::string run_identity(const TrainOptions& o, std::int64_t images) {
-  return concat(o.description, ", ", images, " images, epochs ", o.epochs, ", batch ", o.batch_size, ", lr ", o.lr, ", decay ",
-                o.weight_decay, ", warm-up ", o.warmup_epochs, ", smoothing ", o.label_smoothing, ", clip ", o.clip_grad, ", ema ",
-                o.ema, ", crop ", o.crop_padding, ", flip ", o.flip, ", seed ", o.seed);
+/// A number that tells data sets apart by what they hold, wherever they lie.
+inline std::uint64_t fingerprint(const ImageDataset& data) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  const auto add = [&hash](std::uint64_t word) {
+    hash = (hash ^ word) * 0x100000001b3ULL;
+    hash ^= hash >> 29;  // so that high bits reach low ones
+  };
+  std::size_t i = 0;
+  for (; i + 8 <= data.pixels.size(); i += 8) {
+    std::uint64_t word;
+    std::memcpy(&word, data.pixels.data() + i, 8);
+    add(word);
+  }
+  for (; i < data.pixels.size(); ++i) add(data.pixels[i]);
+  for (const std::int64_t label : data.labels) add(static_cast<std::uint64_t>(label));
+  for (const std::string& name : data.class_names) {
+    for (const char c : name) add(static_cast<unsigned char>(c));
+    add(256);
+  }
+  return hash;
+}
+
+/// What makes a run the same run: everything its bits depend on. Numbers in full; parts are parted by ", ".
+inline std::string run_identity(const TrainOptions& o, const ImageDataset& train, const ImageDataset& test) {
+  return fmt::format(
+      "{}, images {} of {} x {} and {} for testing, classes {}, data {:016x} and {:016x}, epochs {}, batch {}, lr {}, decay {}, "
+      "warm-up {}, smoothing {}, clip {}, ema {}, crop {}, flip {}, seed {}",
+      o.description, train.size(), train.height, train.width, test.size(), train.class_names.size(), fingerprint(train),
+      fingerprint(test), o.epochs, o.batch_size, o.lr, o.weight_decay, o.warmup_epochs, o.label_smoothing, o.clip_grad, o.ema,
+      o.crop_padding, o.flip, o.seed);
 }
 
 }  // namespace detail
@@ -102,10 +131,16 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
   const std::int64_t batches = loader.batches_per_epoch();
 
   std::error_code error;
+  const auto has = [&](const char* file) { return std::filesystem::exists(options.out + "/" + file, error); };
+  const bool occupied = has("training_state.safetensors") || has("metrics.jsonl") || has("last.safetensors") || has("best.safetensors");
+  if (occupied && !options.resume && !options.overwrite)
+    fail<IoError>("train", "the output folder holds a run: " + options.out, "resume goes on with it, overwrite starts again");
+  if (options.resume && !has("training_state.safetensors"))
+    fail<IoError>("train", "nothing to resume in " + options.out + ": it has no training_state.safetensors", "start without resume");
   std::filesystem::create_directories(options.out, error);
   if (error) fail<IoError>("train", concat("cannot make the output folder: ", options.out, ": ", error.message()));
   const std::string state_path = options.out + "/training_state.safetensors";
-  const std::string identity = detail::run_identity(options, train.size());
+  const std::string identity = detail::run_identity(options, train, test);
 
   AdamW<float> optimizer(param_groups(model, {.weight_decay = options.weight_decay}), {.lr = options.lr});
   std::unique_ptr<Ema<float>> ema;
@@ -122,7 +157,10 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
     state = load_training_state(state_path, model, optimizer, ema.get(), identity);
     write_metrics(options.out + "/metrics.jsonl", state.history);
   } else {
-    save_training_state(state_path, model, optimizer, ema.get(), state, identity);  // fails early if nothing can be written
+    // Fails early if nothing can be written, and leaves a run that is to be overwritten as it is.
+    const std::string first = occupied ? options.out + "/write_check.safetensors" : state_path;
+    save_training_state(first, model, optimizer, ema.get(), state, identity);
+    if (occupied) std::filesystem::remove(first);
   }
 
   ProgressBar progress;
@@ -154,6 +192,8 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
       if (should_stop && should_stop()) {
         progress.line(title + " interrupted");
         save_training_state(state_path, model, optimizer, ema.get(), state, identity);
+        if (state.epoch == 0)  // these are of a run that has been overwritten now
+          for (const char* file : {"metrics.jsonl", "last.safetensors", "best.safetensors"}) std::filesystem::remove(options.out + "/" + file);
         result.interrupted = true;
         return result;
       }

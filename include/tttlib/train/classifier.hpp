@@ -16,8 +16,9 @@ struct TrainOptions {
   int crop_padding = 4;        // random crop after padding by this many pixels; 0: none
   bool flip = true;            // random horizontal flip
   std::string out = "runs/classifier";
-  std::string description;     // of the run: model and data; a resumed run must match
-  bool resume = false;
+  std::string description;     // of the model; a resumed run must match, as it must in data and options
+  bool resume = false;         // go on with the run in `out`
+  bool overwrite = false;      // replace the run in `out`, which stays whole until this one has something to save
 };
 
 /// Results on a data set.
@@ -39,8 +40,9 @@ struct TrainResult {
 /// Trains with AdamW (no decay on 1-D parameters), a cosine schedule to 0 per step times a linear warm-up ramp, label
 /// smoothing and clipping; the last incomplete batch of an epoch is left out. Writes into `options.out`:
 /// metrics.jsonl, last.safetensors and best.safetensors (weights), training_state.safetensors (for `resume`).
-/// `should_stop` is asked after every step. Throws IoError if a file cannot be written, and Error naming the first op
-/// with a NaN or infinity if the loss stops being a number.
+/// `should_stop` is asked after every step. Throws IoError if a file cannot be written, if `out` holds a run that is
+/// neither to be resumed nor overwritten or none to resume, and Error naming the first op with a NaN or infinity if the
+/// loss stops being a number.
 TrainResult train_classifier(Module<float>& model, const ImageDataset& train, const ImageDataset& test,
                              const TrainOptions& options, const std::function<bool()>& should_stop = {});
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "tttlib/io/atomic_file.hpp"
@@ -31,6 +32,25 @@ inline StateDict<float> read_prefixed(const SafetensorsFile& file, const std::st
   return state;
 }
 
+inline std::vector<std::string> split_parts(const std::string& text) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(", ", begin), text.size());
+    parts.push_back(text.substr(begin, end - begin));
+    begin = end + 2;
+  }
+  return parts;
+}
+
+/// Where two identities differ: "lr 0.001, seed 1".
+inline std::string parts_unlike(const std::string& identity, const std::string& other) {
+  const std::vector<std::string> others = split_parts(other);
+  std::string text;
+  for (const std::string& part : split_parts(identity))
+    if (std::find(others.begin(), others.end(), part) == others.end()) text += (text.empty() ? "" : ", ") + part;
+  return text;
+}
+
 }  // namespace detail
 
 TTTLIB_INLINE void save_training_state(const std::string& path, Module<float>& model, const Optimizer<float>& optimizer,
@@ -53,8 +73,14 @@ TTTLIB_INLINE TrainingState load_training_state(const std::string& path, Module<
   const auto run = file.metadata().find("run"), text = file.metadata().find("state");
   if (run == file.metadata().end() || text == file.metadata().end()) fail<IoError>("resume", "not a training state: " + path);
   if (run->second != identity)
-    fail<IoError>("resume", concat(path, " belongs to another run: it was made with ", run->second, ", this run is ", identity),
-                  "resume with the options the run was started with");
+    fail<IoError>("resume", concat(path, " belongs to another run: it has ", detail::parts_unlike(run->second, identity), "; this run has ",
+                                   detail::parts_unlike(identity, run->second)),
+                  "resume with the data and options the run was started with");
+  // A file without averages, or with some that nobody asked for, is no state of this run, whatever it says of itself.
+  std::vector<std::string> unknown;
+  for (const std::string& name : file.names())
+    if (name.rfind("model.", 0) != 0 && name.rfind("optimizer.", 0) != 0 && !(ema && name.rfind("ema.", 0) == 0)) unknown.push_back(name);
+  if (!unknown.empty()) fail<IoError>("resume", concat("damaged training state: ", path, ", ", LoadReport{{}, unknown, {}}.brief()));
   TrainingState state;
   try {
     const auto j = nlohmann::ordered_json::parse(text->second);

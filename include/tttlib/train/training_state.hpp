@@ -31,7 +31,8 @@ struct TrainingState {
 void save_training_state(const std::string& path, Module<float>& model, const Optimizer<float>& optimizer,
                          const Ema<float>* ema, const TrainingState& state, const std::string& identity);
 
-/// Reads it back into the same kind of objects. Throws IoError if the file belongs to another run.
+/// Reads it back into the same kind of objects. Throws IoError if the file belongs to another run, ShapeError naming what
+/// is missing or unknown in the state of model, optimiser or averages.
 TrainingState load_training_state(const std::string& path, Module<float>& model, Optimizer<float>& optimizer,
                                   Ema<float>* ema, const std::string& identity);
 
