@@ -103,7 +103,7 @@ Tensor<T> filled_parameter(const std::string& salt, const std::string& name, con
   return filled<T>(salt, name, shape, scale, shift);
 }
 
-/// Moves one weight by 1 %: the largest of all, which no output or gradient can miss.
+/// Moves one weight by 1 %: the largest.
 template <class T>
 void perturb_largest(Tensors<T>& weights) {
   T* largest = nullptr;
@@ -115,7 +115,7 @@ void perturb_largest(Tensors<T>& weights) {
 
 /// Puts the file's parameters (or filled ones) into a module.
 template <class T>
-void load_parameters(Module<T>& module, const SafetensorsFile& file, const Settings& settings) {
+void load_parameters(Module<T>& module, const SafetensorsFile& file) {
   const auto names = file.names();
   const bool stored = std::any_of(names.begin(), names.end(), [](const std::string& n) { return n.rfind("param.", 0) == 0; });
   StateDict<T> state;
@@ -129,16 +129,35 @@ void load_parameters(Module<T>& module, const SafetensorsFile& file, const Setti
       state.emplace_back(entry.first, filled_parameter<T>(salt->second, entry.first, entry.second.shape()));
   }
   module.load_state_dict(state);
-  if (!settings.perturb) return;
-  Tensors<T> weights;
-  for (const auto& entry : module.named_parameters()) weights.push_back(entry.second->detach());  // views of the parameters
-  perturb_largest(weights);
+}
+
+/// Moves one weight of a module by 1 %: the one that the size of its output depends on most, to first order. In a model
+/// with a thousand outputs most weights matter less than rounding in float does.
+template <class T>
+void perturb_module(Module<T>& module, const Tensor<T>& x) {
+  GradModeGuard recording(true);
+  const Tensor<T> y = module(x);
+  y.backward(y.detach());  // the gradient of ½‖y‖²
+  T* weight = nullptr;
+  T effect = 0;
+  for (const auto& entry : module.named_parameters()) {
+    if (!entry.second->grad().defined()) continue;
+    Tensor<T> w = entry.second->detach();  // a view of the parameter
+    const std::vector<T> g = entry.second->grad().to_vector();
+    for (std::size_t i = 0; i < g.size(); ++i)
+      if (const T e = std::abs(w.data()[i] * g[i]); e > effect) effect = e, weight = w.data() + i;
+  }
+  if (!weight) fail<Error>("parity", "no weight reaches the output");
+  *weight *= static_cast<T>(1.01);
+  module.zero_grad();
 }
 
 /// Output, and if the file holds a cotangent all gradients, of a module on an input that `prepare` turns into what
 /// the module takes; `finish` turns the result into the file's layout.
 template <class T, class Prepare, class Finish>
-Errors run_module(Module<T>& module, const SafetensorsFile& file, Tensor<T> x, const Prepare& prepare, const Finish& finish) {
+Errors run_module(Module<T>& module, const SafetensorsFile& file, const Settings& settings, Tensor<T> x, const Prepare& prepare,
+                  const Finish& finish) {
+  if (settings.perturb) perturb_module(module, prepare(x));
   Errors errors(std::is_same_v<T, double>);
   const bool with_gradients = has_gradients(file);
   GradModeGuard recording(with_gradients);
@@ -163,10 +182,10 @@ template <class T>
 Errors run_ttt_block(const SafetensorsFile& file, const json& config, const Settings& settings) {
   TttBlock<T> block(config.at("dim"), config.at("num_heads"),
                     {.qkv_bias = config.at("qkv_bias"), .rope = config.at("rope"), .path = settings.path});
-  load_parameters(block, file, settings);
+  load_parameters(block, file);
   const Tensor<T> x = file.get<T>("input.x");  // [B, N, C]
   const Shape grid{x.size(0), config.at("height").get<std::int64_t>(), config.at("width").get<std::int64_t>(), x.size(2)};
-  return run_module(block, file, x, [&](const Tensor<T>& t) { return reshape(t, grid); },
+  return run_module(block, file, settings, x, [&](const Tensor<T>& t) { return reshape(t, grid); },
                     [&](const Tensor<T>& t) { return reshape(t, x.shape()); });
 }
 
@@ -181,7 +200,7 @@ Errors run_vit3(const SafetensorsFile& file, const json& config, const Settings&
   o.mlp_ratio = config.at("mlp_ratio");
   o.path = settings.path;
   Vit3<T> model(o);
-  load_parameters(model, file, settings);
+  load_parameters(model, file);
   const std::int64_t side = config.at("img_size");
   Tensor<T> x = file.get<T>("input.x");  // [B, 3, side, side], or a corner of it when the input is filled
   const Shape full{x.size(0), 3, side, side};
@@ -193,7 +212,7 @@ Errors run_vit3(const SafetensorsFile& file, const json& config, const Settings&
       fail<Error>("parity", "the filled input does not reproduce the corner stored in the file");
     x = whole;
   }
-  return run_module(model, file, x, [](const Tensor<T>& t) { return from_nchw(t); }, [](const Tensor<T>& t) { return t; });
+  return run_module(model, file, settings, x, [](const Tensor<T>& t) { return from_nchw(t); }, [](const Tensor<T>& t) { return t; });
 }
 
 /// One TTT layer without projections, by nested differentiation.

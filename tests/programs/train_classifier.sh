@@ -135,7 +135,7 @@ make_cifar() {
 }
 files=(--model vit3_pico --patch-size 8 --batch-size 4 --threads 1 --epochs 2)
 make_cifar "$work/images"
-expect 0 "15 training and 6 test images of 32 x 32" "$train" "${files[@]}" --data "$work/images" --out "$work/files"
+expect 0 "15 training and 3 test images of 32 x 32" "$train" "${files[@]}" --data "$work/images" --out "$work/files"
 expect_error "the images have a size of their own: $work/images 32 x 32, --image-size 16 x 16" "$train" "${files[@]}" --data "$work/images" --image-size 16 --out "$work/out"
 # The same data by another path is the same run; other data under the same path is another.
 cp -r "$work/images" "$work/moved"
