@@ -8,35 +8,22 @@
 #include <vector>
 
 #include "tttlib/backend/cpu/elementwise-inl.hpp"
+#include "tttlib/backend/cpu/vector.hpp"
 
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
-/// A register of channels. The compiler lowers it to what the machine has.
-#if defined(__AVX512F__)
-inline constexpr std::size_t lane_bytes = 64;
-#elif defined(__AVX__)
-inline constexpr std::size_t lane_bytes = 32;
-#else
-inline constexpr std::size_t lane_bytes = 16;
-#endif
-template <class T>
-struct Lanes {
-  typedef T Vector __attribute__((vector_size(lane_bytes)));
-  static constexpr std::int64_t count = static_cast<std::int64_t>(lane_bytes / sizeof(T));
-};
-
 /// Reads and writes `n` channels: a constant for whole registers, less at the end of the channels.
 template <class T, bool whole>
 struct LaneAccess {
-  using Vector = typename Lanes<T>::Vector;
-  std::size_t n = Lanes<T>::count;
+  using Vector = typename VectorOf<T>::type;
+  std::int64_t n = lanes<T>;
   TTT_HD void load(const T* p, Vector& v) const {
     if constexpr (!whole) v = Vector{};
-    std::memcpy(&v, p, (whole ? Lanes<T>::count : n) * sizeof(T));
+    std::memcpy(&v, p, static_cast<std::size_t>(whole ? lanes<T> : n) * sizeof(T));
   }
   TTT_HD void store(T* p, const Vector& v) const {
-    std::memcpy(p, &v, (whole ? Lanes<T>::count : n) * sizeof(T));
+    std::memcpy(p, &v, static_cast<std::size_t>(whole ? lanes<T> : n) * sizeof(T));
   }
 };
 
@@ -44,8 +31,8 @@ struct LaneAccess {
 template <class T, class Body>
 void for_lanes(std::int64_t begin, std::int64_t end, const Body& body) {
   std::int64_t c = begin;
-  for (; c + Lanes<T>::count <= end; c += Lanes<T>::count) body(LaneAccess<T, true>{}, c);
-  if (c < end) body(LaneAccess<T, false>{static_cast<std::size_t>(end - c)}, c);
+  for (; c + lanes<T> <= end; c += lanes<T>) body(LaneAccess<T, true>{}, c);
+  if (c < end) body(LaneAccess<T, false>{end - c}, c);
 }
 
 /// w [1 or B, C, kh, kw] -> [1 or B, kh·kw, C].
@@ -119,7 +106,7 @@ struct ThreeRows {
   std::int64_t step[3];
 
   ThreeRows(const T* image, const Strides& strides, const Taps& rows, std::int64_t target) {
-    static const T zeros[lane_bytes / sizeof(T)] = {};
+    static const T zeros[lanes<T>] = {};
     for (std::int64_t i = 0; i < 3; ++i) {
       const std::int64_t source = target + rows.first + i;
       const bool inside = source >= 0 && source < rows.sources;
@@ -155,7 +142,7 @@ template <class T, bool whole>
 void depthwise_3x3(const T* image, const Strides& sx, const T* kernel, std::int64_t channels,
                    const Taps& rows, const Taps& columns, std::int64_t begin, std::int64_t end,
                    const LaneAccess<T, whole>& access, T* out, const Strides& sy) {
-  using Vector = typename Lanes<T>::Vector;
+  using Vector = typename VectorOf<T>::type;
   Vector weight[9];
   for (std::int64_t i = 0; i < 3; ++i)
     for (std::int64_t j = 0; j < 3; ++j)
@@ -192,7 +179,7 @@ template <class T, bool whole>
 void depthwise_any(const T* image, const Strides& sx, const T* kernel, std::int64_t channels, std::int64_t kw,
                    const Taps& rows, const Taps& columns, std::int64_t begin, std::int64_t end,
                    const LaneAccess<T, whole>& access, T* out, const Strides& sy) {
-  using Vector = typename Lanes<T>::Vector;
+  using Vector = typename VectorOf<T>::type;
   for (std::int64_t row = begin; row < end; ++row)
     for (std::int64_t column = 0; column < columns.targets(); ++column) {
       Vector sum{}, value, weight;
@@ -253,7 +240,7 @@ template <class T, bool whole>
 void depthwise_correlate(const T* x, const Strides& sx, const T* g, const Strides& sg, const Taps& rows,
                          const Taps& columns, std::int64_t kw, std::int64_t channels,
                          const LaneAccess<T, whole>& access, T* sums) {
-  using Vector = typename Lanes<T>::Vector;
+  using Vector = typename VectorOf<T>::type;
   if (rows.three && columns.three) {
     Vector sum[9] = {};  // in registers
     for (std::int64_t row = 0; row < rows.targets(); ++row) {
@@ -303,7 +290,7 @@ void depthwise_weight_grad(View<const T> x, View<const T> g, const ConvGeometry&
   const std::int64_t images = x.shape[0], channels = x.shape[3], kw = w.shape[3], taps = w.shape[2] * kw;
   const Taps rows = Taps::forward(g.shape[1], x.shape[1], w.shape[2], geometry, 0);
   const Taps columns = Taps::forward(g.shape[2], x.shape[2], kw, geometry, 1);
-  constexpr std::int64_t span = 8 * Lanes<T>::count;  // channels per unit of work
+  constexpr std::int64_t span = 8 * lanes<T>;  // channels per unit of work
   const std::int64_t spans = (channels + span - 1) / span;
   std::vector<T> sums(static_cast<std::size_t>(images * taps * channels));  // [B, kh·kw, C]
   parallel_for(images * spans, elementwise_grain / (g.shape[1] * g.shape[2] * span + 1) + 1,

@@ -7,8 +7,8 @@
 
 #include <vector>
 
+#include "tttlib/backend/cpu/vector.hpp"
 #include "tttlib/core/parallel.hpp"
-#include "tttlib/backend/view.hpp"
 
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
@@ -24,29 +24,9 @@ struct MatrixRef {
   }
 };
 
-#if defined(__AVX512F__)
-inline constexpr int vector_bytes = 64, kernel_rows = 8;
-#elif defined(__AVX__)
-inline constexpr int vector_bytes = 32, kernel_rows = 6;
-#else
-inline constexpr int vector_bytes = 16, kernel_rows = 6;
-#endif
-inline constexpr int tail_rows = 4;                  // of the kernel for what is left of the rows
-inline constexpr std::int64_t depth_block = 256;     // a panel of b, depth_block × two vectors, stays in L1
-
-
-template <class T>
-struct VectorOf;
-template <>
-struct VectorOf<float> {
-  typedef float type __attribute__((vector_size(vector_bytes), aligned(4), may_alias));
-};
-template <>
-struct VectorOf<double> {
-  typedef double type __attribute__((vector_size(vector_bytes), aligned(8), may_alias));
-};
-template <class T>
-inline constexpr std::int64_t lanes = vector_bytes / static_cast<int>(sizeof(T));
+inline constexpr int kernel_rows = vector_bytes == 64 ? 8 : 6;  // as many sums as registers hold
+inline constexpr int tail_rows = 4;                             // of the kernel for what is left of the rows
+inline constexpr std::int64_t depth_block = 256;                // a panel of b, depth_block × two vectors, stays in L1
 
 /// c [R, V vectors] = start + a [R, depth] · b [depth, V vectors]; start is null for zero, c itself to add to it, or a
 /// row that all rows share (stride 0). All R·V partial sums live in registers.
