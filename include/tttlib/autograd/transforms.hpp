@@ -58,9 +58,23 @@ void require_cotangent(const char* op, const Tensor<T>& y, const Tensor<T>& u,
                                 ", output ", y.shape()));
 }
 
+/// A reference to any function of a list, so that what differentiates it is compiled once and not for every lambda.
+template <class T>
+class ListFunction {
+ public:
+  template <class F>
+  explicit ListFunction(const F& f)
+      : f_(&f), call_([](const void* g, const Tensors<T>& xs) -> Tensor<T> { return (*static_cast<const F*>(g))(xs); }) {}
+  Tensor<T> operator()(const Tensors<T>& xs) const { return call_(f_, xs); }
+
+ private:
+  const void* f_;
+  Tensor<T> (*call_)(const void*, const Tensors<T>&);
+};
+
 /// Value of f and the cotangents of its arguments.
-template <class T, class F>
-std::pair<Tensor<T>, Tensors<T>> pull_back(const char* op, const F& f, const Tensors<T>& xs, Tensor<T> u) {
+template <class T>
+std::pair<Tensor<T>, Tensors<T>> pull_back(const char* op, const ListFunction<T>& f, const Tensors<T>& xs, Tensor<T> u) {
   static_assert(std::is_floating_point_v<T>, "only float and double tensors have gradients");
   struct Depth {
     Depth() { ++transform_depth(); }
@@ -113,12 +127,13 @@ auto spread(const F& f) {
 /// tensors.
 template <class T, class F>
 Tensors<T> vjp(const F& f, const Tensors<T>& xs, const Tensor<T>& u) {
-  return detail::pull_back("vjp", f, xs, u).second;
+  return detail::pull_back("vjp", detail::ListFunction<T>(f), xs, u).second;
 }
 /// The same for a function of one tensor.
 template <class T, class F>
 Tensor<T> vjp(const F& f, const Tensor<T>& x, const Tensor<T>& u) {
-  return detail::pull_back("vjp", detail::spread<1, T>(f), Tensors<T>{x}, u).second[0];
+  const auto of_list = detail::spread<1, T>(f);
+  return detail::pull_back("vjp", detail::ListFunction<T>(of_list), Tensors<T>{x}, u).second[0];
 }
 
 /// Value and gradient of a scalar function, as `(value, gradient)`; arguments as for `grad`.
@@ -127,11 +142,12 @@ auto value_and_grad(F f) {
   return [f]<class First, class... Rest>(const First& first, const Rest&... rest) {
     if constexpr (requires { typename First::value_type::value_type; }) {  // a list of tensors
       using T = typename First::value_type::value_type;
-      return detail::pull_back("grad", f, first, Tensor<T>());
+      return detail::pull_back("grad", detail::ListFunction<T>(f), first, Tensor<T>());
     } else {
       using T = typename First::value_type;
-      auto [value, gradients] = detail::pull_back("grad", detail::spread<1 + sizeof...(Rest), T>(f),
-                                                  Tensors<T>{first, rest...}, Tensor<T>());
+      const auto of_list = detail::spread<1 + sizeof...(Rest), T>(f);
+      auto [value, gradients] =
+          detail::pull_back("grad", detail::ListFunction<T>(of_list), Tensors<T>{first, rest...}, Tensor<T>());
       if constexpr (sizeof...(Rest) == 0) return std::pair<Tensor<T>, Tensor<T>>(value, gradients[0]);
       else return std::pair<Tensor<T>, Tensors<T>>(value, gradients);
     }

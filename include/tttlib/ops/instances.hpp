@@ -20,6 +20,14 @@
   KEYWORD Tensor<T> randn<T>(const Shape&, Device);                                                                   \
   KEYWORD Tensor<T> trunc_normal<T>(const Shape&, double, double, Device);                                            \
   KEYWORD void assign<T>(Tensor<T>&, const Tensor<T>&);                                                               \
+  KEYWORD Tensor<T>::Tensor(const Shape&, Device);                                                                     \
+  KEYWORD View<const T> view<T>(const Tensor<T>&);                                                                     \
+  KEYWORD View<T> mutable_view<T>(Tensor<T>&);                                                                         \
+  KEYWORD void require_finite<T>(const char*, const Tensor<T>&, const char*);                                          \
+  KEYWORD void detail::attach<T>(Tensor<T>&, const char*, const Operand&, const Operand*, std::size_t,                 \
+                                 std::vector<detail::Rule<T>>);                                                        \
+  KEYWORD std::pair<Tensor<T>, Tensors<T>> detail::pull_back<T>(const char*, const detail::ListFunction<T>&,           \
+                                                                const Tensors<T>&, Tensor<T>);                         \
   KEYWORD T Tensor<T>::item() const;                                                                                  \
   KEYWORD std::vector<T> Tensor<T>::to_vector() const;                                                                \
   KEYWORD Tensor<T>& Tensor<T>::requires_grad(bool);                                                                  \
