@@ -5,7 +5,8 @@
 //   train_classifier --resume …                                 goes on where a run stopped
 //   train_classifier --eval --weights runs/…/best.safetensors   accuracy only
 //
-// Writes metrics.jsonl, last.safetensors, best.safetensors, training_state.safetensors and predictions.png into --out.
+// Writes into --out: report.html (curves, accuracy by class, predictions, how to repeat the run), metrics.jsonl,
+// last.safetensors, best.safetensors, training_state.safetensors and predictions.png.
 
 #include <CLI/CLI.hpp>
 #include <csignal>
@@ -18,6 +19,8 @@
 #include "tttlib/models/configs.hpp"
 #include "tttlib/nn/summary.hpp"
 #include "tttlib/train/classifier.hpp"
+#include "tttlib/train/progress.hpp"
+#include "tttlib/train/report.hpp"
 
 using namespace ttt;
 
@@ -52,6 +55,40 @@ void write_predictions(const std::string& path, const ImageDataset& test, const 
     tiles.push_back({test.image(i), test.class_names[static_cast<std::size_t>(evaluation.predicted[static_cast<std::size_t>(i)])],
                      test.class_names[static_cast<std::size_t>(test.labels[static_cast<std::size_t>(i)])]});
   write_png(path, image_grid(tiles));
+}
+
+std::string percent(double share) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f", 100 * share);
+  return text;
+}
+
+/// The run as a page; the facts of the run itself are already in `report`.
+void write_report(Report& report, const std::string& folder, const TrainResult& result, const std::vector<std::string>& classes) {
+  ReportLine train{.name = "training"}, test{.name = "test"}, top1;
+  double seconds = 0;
+  for (const EpochMetrics& m : result.state.history) {
+    train.y.push_back(m.train_loss);
+    test.y.push_back(m.test_loss);
+    top1.y.push_back(100 * m.test_top1);
+    seconds += m.seconds;
+  }
+  const Evaluation& evaluation = result.evaluation;
+  report.result(concat("Test accuracy ", percent(evaluation.top1), " % after ", train.y.size(), train.y.size() == 1 ? " epoch" : " epochs", " and ",
+                       duration_string(seconds), " of training."));
+  report.chart({.title = "Loss", .x_label = "epoch", .y_label = "cross-entropy, nats", .lines = {train, test},
+                .caption = "Training: mean over an epoch, while the weights change, on smoothed labels and augmented images where the run has them. Test: after it, on plain ones."});
+  report.chart({.title = "Test accuracy", .x_label = "epoch", .y_label = "top-1, %", .lines = {top1}});
+  ReportTable table{.caption = "Test accuracy by class", .columns = {"class", "accuracy, %", "right", "images"}};
+  for (std::size_t c = 0; c < classes.size(); ++c)
+    if (const auto total = evaluation.class_total[c]; total > 0)
+      table.rows.push_back({classes[c], percent(static_cast<double>(evaluation.class_correct[c]) / static_cast<double>(total)),
+                            concat(evaluation.class_correct[c]), concat(total)});
+  report.table(table);
+  report.picture(folder + "/predictions.png",
+                 "The first test images in rows; below each the predicted class with a check mark where it is right, a cross and the true class where it is wrong",
+                 "The first test images with the predicted class; where it is wrong, the true one stands below.");
+  report.write(folder + "/report.html");
 }
 
 }  // namespace
@@ -123,26 +160,35 @@ int main(int argc, char** argv) {
       std::printf("weights from %s\n", weights.c_str());
     }
 
-    Evaluation evaluation;
+    TrainResult result;
     if (evaluate_only) {
-      evaluation = evaluate(*model, sets.test);
+      result.evaluation = evaluate(*model, sets.test);
     } else {
       std::signal(SIGINT, on_interrupt);
       std::signal(SIGTERM, on_interrupt);
-      const TrainResult result = train_classifier(*model, sets.train, sets.test, options, [] { return interrupted != 0; });
+      result = train_classifier(*model, sets.train, sets.test, options, [] { return interrupted != 0; });
       if (result.interrupted) {
-        std::string command;
-        for (int i = 0; i < argc; ++i) command += concat(i ? " " : "", argv[i]);
+        std::string command = command_line(argc, argv);
         if (!options.resume) command += " --resume";
         std::printf("Saved. To go on: %s\n", command.c_str());
         return 130;
       }
-      evaluation = result.evaluation;
     }
-    print_accuracy(evaluation, sets.test.class_names);
+    print_accuracy(result.evaluation, sets.test.class_names);
     if (!evaluate_only) {
-      write_predictions(options.out + "/predictions.png", sets.test, evaluation);
-      std::printf("written to %s: predictions.png, metrics.jsonl, best.safetensors, last.safetensors\n", options.out.c_str());
+      write_predictions(options.out + "/predictions.png", sets.test, result.evaluation);
+      Report report(options.description,
+                    "How a classifier learned. The training loss falls as it fits what it sees; accuracy on images it never saw tells whether it "
+                    "learned the classes or only the pictures. In a ViT³ every block also trains a small inner model on each image's own keys and "
+                    "values, and the classifier learns by differentiating through that training.");
+      report.run(argc, argv, options.seed);
+      report.fact("Model", concat(model_name, ", ", with_thousands(model->num_parameters()), " parameters"));
+      report.fact("Data", concat(data, ": ", sets.train.size(), " training and ", sets.test.size(), " test images of ", sets.train.width, " × ",
+                                 sets.train.height));
+      report.fact("Threads", concat(num_threads()));
+      write_report(report, options.out, result, sets.test.class_names);
+      std::printf("written to %s: report.html (open it in a browser), predictions.png, metrics.jsonl, best.safetensors, last.safetensors\n",
+                  options.out.c_str());
     }
     return 0;
   } catch (const std::exception& e) {

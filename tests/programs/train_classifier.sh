@@ -17,11 +17,18 @@ expect 1 "ttt::load_safetensors_file" "$train" --shapes-count 64 --eval --weight
 
 # A whole run, its evaluation, and a resume after the end.
 expect 0 "test accuracy" "$train" "${small[@]}" --out "$work/run"
-for file in predictions.png metrics.jsonl best.safetensors last.safetensors training_state.safetensors; do
+for file in report.html predictions.png metrics.jsonl best.safetensors last.safetensors training_state.safetensors; do
   [ -s "$work/run/$file" ] || { echo "FAIL: no $file"; failures=$((failures + 1)); }
 done
 expect 0 "test accuracy" "$train" "${small[@]}" --out "$work/run" --eval
 expect 0 "test accuracy" "$train" "${small[@]}" --out "$work/run" --resume
+expect 0 "written to $work/run: report.html" "$train" "${small[@]}" --out "$work/run" --resume
+for text in "Test accuracy by class" "data:image/png;base64,iVBOR" "--out</span> <span>$work/run" "<dt>Seed</dt><dd>0</dd>" "2 epochs and "; do
+  expect 0 "$text" cat "$work/run/report.html"
+done
+if command -v python3 > /dev/null && command -v chromium > /dev/null; then
+  expect 0 "ok: $work/run/report.html" python3 "$(dirname "$0")/../browser/check_reports.py" "$work/run/report.html"
+fi
 expect 1 "belongs to another run" "$train" "${small[@]}" --lr 0.5 --out "$work/run" --resume
 
 # Ctrl-C in the middle of an epoch.
