@@ -9,10 +9,7 @@ if ! [ -x /usr/bin/time ]; then echo "GNU time is needed (Debian package: time)"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
-flags=(-std=c++20 -O2 "-I$root/include")
-for folder in /usr/include/eigen3 /usr/local/include/eigen3; do
-  if [ -d "$folder" ]; then flags+=(-isystem "$folder"); fi
-done
+flags=(-std=c++20 -O2 "-I$root/include" -isystem /usr/include/eigen3)
 printf '#include <Eigen/Core>\n#include <fmt/format.h>\nint main() {}\n' > "$work/scale.cpp"
 printf '#include <tttlib/tttlib.hpp>\nint main() {}\n' > "$work/umbrella.cpp"
 # The README's program: its first block of C++ that has a main function.

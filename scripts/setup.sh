@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build needs and the machine lacks: scripts/setup.sh [demo|test]
-# `test` adds clang, for the second compiler's checks, and Chromium with Python, to look at reports. Debian and Ubuntu:
-# by apt, through sudo when not root.
-# Elsewhere it names what is missing and exits with 1.
+# `test` adds what only tests use: clang, a BLAS to stand in for our matrix products, Chromium with Python to look at
+# reports. Debian and Ubuntu: by apt, through sudo when not root. Elsewhere it names what is missing and exits with 1.
 set -euo pipefail
 
 have_header() {
@@ -12,6 +11,7 @@ have_header() {
   done
   return 1
 }
+have_cblas() { have_header cblas.h || have_header "$(c++ -dumpmachine)/cblas.h"; }
 have_browser() {
   command -v python3 > /dev/null && { command -v chromium || command -v chromium-browser || command -v google-chrome; } > /dev/null
 }
@@ -27,13 +27,14 @@ find_missing() {
   need g++                'g++ 12 or later, or another C++20 compiler'                         command -v c++
   need cmake              'CMake 3.22 or later (https://cmake.org)'                            command -v cmake
   need ninja-build        'Ninja (https://ninja-build.org)'                                    command -v ninja
-  need libeigen3-dev      'Eigen 3.4 (https://eigen.tuxfamily.org)'                            have_header eigen3/Eigen/Core
   need libfmt-dev         'fmt 8 or later (https://fmt.dev)'                                   have_header fmt/format.h
   need libstb-dev         'stb_image and stb_image_write (https://github.com/nothings/stb)'    have_header stb/stb_image.h
   need nlohmann-json3-dev 'nlohmann/json 3.10 or later (https://github.com/nlohmann/json)'     have_header nlohmann/json.hpp
   need libcli11-dev       'CLI11 2 (https://github.com/CLIUtils/CLI11)'                        have_header CLI/CLI.hpp
+  need libeigen3-dev      'Eigen 3.4 (https://eigen.tuxfamily.org)'                            have_header eigen3/Eigen/Core
   need catch2             'Catch2 2.13 or later (https://github.com/catchorg/Catch2)'          have_header catch2
   if [ "${1:-demo}" = test ]; then
+    need libopenblas-dev  'OpenBLAS with cblas.h (https://www.openblas.net)'                   have_cblas
     need clang            'clang 14 or later (https://clang.llvm.org)'                         have_clang
   fi
 }

@@ -5,13 +5,13 @@ namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
 #define TTT_UNARY(Name)                                                                  \
-  template void map<formula::Name, float>(formula::Name, View<const float>, View<float>);   \
-  template void map<formula::Name, double>(formula::Name, View<const double>, View<double>);
+  template void map<formula::Name, float>(formula::Name, const View<const float>&, const View<float>&);   \
+  template void map<formula::Name, double>(formula::Name, const View<const double>&, const View<double>&);
 TTT_UNARY_FORMULAS(TTT_UNARY)
 
 #define TTT_BINARY(Name)                                                                                    \
-  template void map<formula::Name, float>(formula::Name, View<const float>, View<const float>, View<float>);   \
-  template void map<formula::Name, double>(formula::Name, View<const double>, View<const double>, View<double>);
+  template void map<formula::Name, float>(formula::Name, const View<const float>&, const View<const float>&, const View<float>&);   \
+  template void map<formula::Name, double>(formula::Name, const View<const double>&, const View<const double>&, const View<double>&);
 TTT_BINARY_FORMULAS(TTT_BINARY)
 
 #define TTT_COPIES(T)                         \
@@ -34,13 +34,13 @@ TTT_CASTS(bf16, double)
 TTT_CASTS(std::int64_t, float)
 TTT_CASTS(std::int64_t, double)
 
-template void map(formula::Add, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
-template void map(formula::Sub, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
-template void map(formula::Mul, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
-template void map(formula::Equal, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
-template void map(formula::NotEqual, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
-template void map(formula::Less, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
-template void map(formula::LessEqual, View<const std::int64_t>, View<const std::int64_t>, View<std::int64_t>);
+template void map(formula::Add, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
+template void map(formula::Sub, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
+template void map(formula::Mul, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
+template void map(formula::Equal, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
+template void map(formula::NotEqual, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
+template void map(formula::Less, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
+template void map(formula::LessEqual, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
 
 #define TTT_OTHERS(T)                                                              \
   template void where<T>(View<const T>, View<const T>, View<const T>, View<T>);    \

@@ -1,4 +1,4 @@
-// Matrix products of the CPU backend, compiled once; the only place of a compiled build that sees Eigen.
+// Matrix products of the CPU backend, compiled once.
 #include "tttlib/backend/cpu/matmul-inl.hpp"
 
 namespace ttt::cpu_backend {

@@ -119,7 +119,7 @@ Tensor<T> checkpoint(F f, const Tensors<T>& xs) {
     const bool used = order.position(run.leaves[i].node().get()) != SweepOrder::npos;
     inputs.push_back(saved(used ? xs[i] : xs[i].detach()));
   }
-  detail::connect(node, run.y, inputs);
+  detail::connect(*node, run.y, inputs.data(), inputs.size());
   for (const std::shared_ptr<Node>& captured : run.captured(order)) {
     Edge edge = captured->output;
     edge.node = captured;

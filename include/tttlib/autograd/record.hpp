@@ -3,9 +3,9 @@
 /// A rule uses only public, recorded ops and captures numbers, shapes and index constants, never
 /// differentiable tensors; it may read the values that were declared with `saved(...)`.
 
+#include <functional>
 #include <initializer_list>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -82,28 +82,32 @@ struct Call {
 
 namespace detail {
 
+/// Cotangent of one input. Type-erased, so that all ops share one kind of node.
+template <class T>
+using Rule = std::function<Tensor<T>(const Call<T>&)>;
+
 /// Node with one rule per input.
-template <class T, class... Rules>
+template <class T>
 struct RuleNode final : Node {
-  std::tuple<Rules...> rules;
-  RuleNode(const char* name, Rules... r) : Node(name), rules(std::move(r)...) {}
+  std::vector<Rule<T>> rules;
+  RuleNode(const char* name, std::vector<Rule<T>> r) : Node(name), rules(std::move(r)) {}
 
   void pull(const TensorBase& g, const std::vector<bool>& needs, std::vector<TensorBase>& out) override {
     const Call<T> call{Tensor<T>(g), *this};
-    pull_each(call, needs, out, std::index_sequence_for<Rules...>{});
-  }
-  template <std::size_t... I>
-  void pull_each(const Call<T>& call, const std::vector<bool>& needs, std::vector<TensorBase>& out,
-                 std::index_sequence<I...>) {
-    ((needs[I] ? void(out[I] = std::get<I>(rules)(call)) : void()), ...);
+    for (std::size_t i = 0; i < rules.size(); ++i)
+      if (needs[i]) out[i] = rules[i](call);
   }
 };
 
-/// Node with one rule for all inputs: `rule(call, needs)` returns one cotangent per input.
-template <class T, class Rule>
+/// All cotangents at once, one per input.
+template <class T>
+using JointRule = std::function<Tensors<T>(const Call<T>&, const std::vector<bool>& needs)>;
+
+/// Node with one rule for all inputs.
+template <class T>
 struct JointRuleNode final : Node {
-  Rule rule;
-  JointRuleNode(const char* name, Rule r) : Node(name), rule(std::move(r)) {}
+  JointRule<T> rule;
+  JointRuleNode(const char* name, JointRule<T> r) : Node(name), rule(std::move(r)) {}
   void pull(const TensorBase& g, const std::vector<bool>& needs, std::vector<TensorBase>& out) override {
     const Tensors<T> cotangents = rule(Call<T>{Tensor<T>(g), *this}, needs);
     if (cotangents.size() != out.size())
@@ -114,19 +118,28 @@ struct JointRuleNode final : Node {
   }
 };
 
-template <class Inputs>
-bool any_tracked(const Inputs& inputs) {
-  for (const Operand& operand : inputs)
-    if (operand.tensor.is_tracked()) return true;
+/// What a new node knows of its output and inputs.
+TTT_NOINLINE inline void connect(Node& node, const Operand& output, const Operand* inputs, std::size_t count) {
+  if (const auto observe = record_observer().load(std::memory_order_relaxed)) observe(node.op);
+  node.output = make_edge(output, false);
+  node.inputs.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) node.inputs.push_back(make_edge(inputs[i], true));
+}
+
+/// Whether an op with these inputs makes a node: iff grad mode is on and an input is tracked.
+TTT_NOINLINE inline bool makes_node(const Operand* inputs, std::size_t count) {
+  if (!grad_mode()) return false;
+  for (std::size_t i = 0; i < count; ++i)
+    if (inputs[i].tensor.is_tracked()) return true;
   return false;
 }
 
-template <class Inputs>
-void connect(const std::shared_ptr<Node>& node, const Operand& output, const Inputs& inputs) {
-  if (const auto observe = record_observer().load(std::memory_order_relaxed)) observe(node->op);
-  node->output = make_edge(output, false);
-  node->inputs.reserve(inputs.size());
-  for (const Operand& operand : inputs) node->inputs.push_back(make_edge(operand, true));
+template <class T>
+TTT_NOINLINE void attach(Tensor<T>& y, const char* op, const Operand& output, const Operand* inputs, std::size_t count,
+                         std::vector<Rule<T>> rules) {
+  auto node = std::make_shared<RuleNode<T>>(op, std::move(rules));
+  connect(*node, output, inputs, count);
+  y.set_node(std::move(node));
 }
 
 }  // namespace detail
@@ -138,13 +151,11 @@ Tensor<T> record(const char* op, const Operand& output, std::initializer_list<Op
                  Rules... rules) {
   Tensor<T> y(output.tensor);
   if (anomaly_mode()) require_finite(op, y);
-  if (!grad_mode() || !detail::any_tracked(inputs)) return y;
+  if (!detail::makes_node(inputs.begin(), inputs.size())) return y;
   if (inputs.size() != sizeof...(Rules))
     fail<GradError>(
         op, concat("an op with ", inputs.size(), " inputs needs as many rules, got ", sizeof...(Rules)));
-  auto node = std::make_shared<detail::RuleNode<T, Rules...>>(op, std::move(rules)...);
-  detail::connect(node, output, inputs);
-  y.set_node(std::move(node));
+  detail::attach<T>(y, op, output, inputs.begin(), inputs.size(), {detail::Rule<T>(std::move(rules))...});
   return y;
 }
 
@@ -154,9 +165,9 @@ template <class T, class Rule>
 Tensor<T> record_joint(const char* op, const Operand& output, const std::vector<Operand>& inputs, Rule rule) {
   Tensor<T> y(output.tensor);
   if (anomaly_mode()) require_finite(op, y);
-  if (!grad_mode() || !detail::any_tracked(inputs)) return y;
-  auto node = std::make_shared<detail::JointRuleNode<T, Rule>>(op, std::move(rule));
-  detail::connect(node, output, inputs);
+  if (!detail::makes_node(inputs.data(), inputs.size())) return y;
+  auto node = std::make_shared<detail::JointRuleNode<T>>(op, std::move(rule));
+  detail::connect(*node, output, inputs.data(), inputs.size());
   y.set_node(std::move(node));
   return y;
 }

@@ -40,7 +40,8 @@ class Recording {
 template <class T>
 Tensor<T> alias_of(const Tensor<T>& x) {
   auto node = std::make_shared<AliasNode>();
-  connect(node, x, std::initializer_list<Operand>{x});
+  const Operand input = x;
+  connect(*node, x, &input, 1);
   Tensor<T> leaf = x;
   leaf.set_node(std::move(node));
   return leaf;

@@ -25,13 +25,13 @@ template <class T>
 void copy(View<const T> x, View<T> y) { TTT_RUN(y, copy, x, y); }
 /// y = f(x)
 template <class F, class T>
-void map(F f, View<const T> x, View<T> y) {
+void map(F f, const View<const T>& x, const View<T>& y) {
   if (y.device.is_cpu()) cpu_backend::map(f, x, y);
   else cuda_verbs<T>().map_unary[formula::index_of<F>](f.p, f.q, x, y);
 }
 /// y = f(a, b)
 template <class F, class T>
-void map(F f, View<const T> a, View<const T> b, View<T> y) {
+void map(F f, const View<const T>& a, const View<const T>& b, const View<T>& y) {
   if (y.device.is_cpu()) cpu_backend::map(f, a, b, y);
   else cuda_verbs<T>().map_binary[formula::index_of<F>](f.p, f.q, a, b, y);
 }

@@ -68,7 +68,7 @@ const Verbs<T>*& registered_cuda_verbs() {
   return table;
 }
 template <class T>
-const Verbs<T>& cuda_verbs() {
+TTT_NOINLINE const Verbs<T>& cuda_verbs() {
   if (const Verbs<T>* table = registered_cuda_verbs<T>()) return *table;
   fail<DeviceError>("cuda", "this program has no CUDA backend", "link tttlib::cuda, configured with -DTTTLIB_CUDA=ON");
 }

@@ -24,11 +24,11 @@ struct View {
 };
 
 template <class T>
-View<const T> view(const Tensor<T>& x) {
+TTT_NOINLINE View<const T> view(const Tensor<T>& x) {
   return {x.data(), x.shape(), x.strides(), x.device()};
 }
 template <class T>
-View<T> mutable_view(Tensor<T>& x) {
+TTT_NOINLINE View<T> mutable_view(Tensor<T>& x) {
   return {x.data(), x.shape(), x.strides(), x.device()};
 }
 

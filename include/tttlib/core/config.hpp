@@ -13,6 +13,10 @@
 #define TTT_HD inline __attribute__((always_inline))
 #endif
 
+/// For code that is emitted everywhere and never hot: one copy, called, keeps header-only programs quick to compile.
+#define TTT_NOINLINE __attribute__((noinline))
+#define TTT_COLD __attribute__((noinline, cold))
+
 /// Before a loop whose iterations do not depend on each other, even where its output is one of its inputs.
 #if defined(__clang__)
 #define TTT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <utility>
 
+#include "tttlib/core/config.hpp"
+
 namespace ttt {
 
 /// Base of every exception of the library; `op()` is the public function that refused.
@@ -31,7 +33,7 @@ struct IoError : Error { using Error::Error; };
 
 /// Concatenates anything that has `operator<<` or `to_string` into a string.
 template <class... Parts>
-std::string concat(const Parts&... parts) {
+TTT_COLD std::string concat(const Parts&... parts) {
   std::ostringstream out;
   (out << ... << parts);
   return out.str();
@@ -60,7 +62,7 @@ class Scope {
 
 /// Throws an `E` with the library's message format; `what` is "<broken rule>: <values that clash>".
 template <class E>
-[[noreturn]] void fail(std::string_view op, const std::string& what, std::string_view hint = "") {
+[[noreturn]] TTT_COLD void fail(std::string_view op, const std::string& what, std::string_view hint = "") {
   std::string message = "ttt::" + std::string(op) + ": " + what;
   if (!hint.empty()) message += ". Hint: " + std::string(hint);
   if (current_trail()) message += "\n  in " + *current_trail();

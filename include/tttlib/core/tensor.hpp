@@ -20,8 +20,14 @@ struct Node;  // autograd/node.hpp
 class TensorBase {
  public:
   TensorBase() = default;
-  TensorBase(std::shared_ptr<Storage> storage, std::int64_t offset, Shape shape, Strides strides, DType dtype)
+  TTT_NOINLINE TensorBase(std::shared_ptr<Storage> storage, std::int64_t offset, const Shape& shape, const Strides& strides,
+                          DType dtype)
       : storage_(std::move(storage)), offset_(offset), shape_(shape), strides_(strides), dtype_(dtype) {}
+  TTT_NOINLINE TensorBase(const TensorBase&) = default;
+  TTT_NOINLINE TensorBase(TensorBase&&) = default;
+  TTT_NOINLINE TensorBase& operator=(const TensorBase&) = default;
+  TTT_NOINLINE TensorBase& operator=(TensorBase&&) = default;
+  TTT_NOINLINE ~TensorBase() = default;
 
   /// False for a default-constructed handle.
   bool defined() const { return storage_ != nullptr; }
@@ -36,7 +42,7 @@ class TensorBase {
   DType dtype() const { return dtype_; }
   Device device() const { return storage_ ? storage_->device() : Device{}; }
   const std::shared_ptr<Storage>& storage() const { return storage_; }
-  bool is_contiguous() const {
+  TTT_NOINLINE bool is_contiguous() const {
     std::int64_t expected = 1;
     for (std::size_t i = shape_.size(); i-- > 0;) {
       if (shape_[i] != 1 && strides_[i] != expected) return numel() == 0;
@@ -67,7 +73,7 @@ class Tensor : public TensorBase {
 
   Tensor() { dtype_ = dtype_of<T>; }
   /// Uninitialised memory of that shape.
-  explicit Tensor(const Shape& shape, Device device = cpu())
+  TTT_NOINLINE explicit Tensor(const Shape& shape, Device device = cpu())
       : TensorBase(std::make_shared<Storage>(byte_count(shape), device), 0, shape, contiguous_strides(shape),
                    dtype_of<T>) {}
   /// A view of existing storage.

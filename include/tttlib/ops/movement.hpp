@@ -213,7 +213,8 @@ Tensor<T> slice_count(const Tensor<T>& x, std::size_t axis, std::int64_t start, 
   Tensor<T> y = slice_view(x, axis, start, count, step);
   if (!grad_mode() || !x.is_tracked()) return y;
   auto node = std::make_shared<SliceNode<T>>(axis, start, step);
-  connect(node, y, std::initializer_list<Operand>{x});
+  const Operand input = x;
+  connect(*node, y, &input, 1);
   y.set_node(std::move(node));
   return y;
 }
@@ -360,7 +361,8 @@ Tensor<To> cast(const Tensor<From>& x) {
     else {
       if (!grad_mode() || !x.is_tracked()) return y;
       auto node = std::make_shared<detail::CastNode<From, To>>();
-      detail::connect(node, y, std::initializer_list<Operand>{x});
+      const Operand input = x;
+      detail::connect(*node, y, &input, 1);
       y.set_node(std::move(node));
       return y;
     }

@@ -104,8 +104,8 @@ void conv(View<const T> x, View<const T> w, const ConvGeometry& geometry, View<T
                       first, rows, patches);
       const T* k = kernels.data() + group * s.group_out * s.patch;
       T* out = y.data + image * y.strides[0] + first * y.strides[1] + group * s.group_out;
-      multiply<T>({patches, pixels, s.patch, s.patch, 1}, {k, s.patch, s.group_out, 1, s.patch},
-                  {out, pixels, s.group_out, y.strides[2], 1}, false);
+      multiply<T>({patches, pixels, s.patch, s.patch, 1}, {k, s.patch, s.group_out, 1, s.patch}, nullptr, 0,
+                  {out, pixels, s.group_out, y.strides[2], 1});
     }
   });
 }
@@ -123,8 +123,8 @@ void conv_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geome
       for (std::int64_t group = 0; group < s.groups; ++group) {
         const T* in = g.data + image * g.strides[0] + first * g.strides[1] + group * s.group_out;
         const T* k = kernels.data() + group * s.group_out * s.patch;
-        multiply<T>({in, pixels, s.group_out, g.strides[2], 1}, {k, s.group_out, s.patch, s.patch, 1},
-                    {patches, pixels, s.patch, s.patch, 1}, false);
+        multiply<T>({in, pixels, s.group_out, g.strides[2], 1}, {k, s.group_out, s.patch, s.patch, 1}, nullptr, 0,
+                    {patches, pixels, s.patch, s.patch, 1});
         const std::int64_t n = s.group_in;
         walk_patches(
             x.data + image * x.strides[0] + group * n, x.strides, x.shape, s, geometry, first, rows, patches,
@@ -158,8 +158,8 @@ void conv_weight_grad(View<const T> x, View<const T> g, const ConvGeometry& geom
                           first, rows, patches);
           const T* in = g.data + image * g.strides[0] + first * g.strides[1] + group * s.group_out;
           T* sum = partial.data() + part * size + group * s.group_out * s.patch;
-          multiply<T>({in, s.group_out, pixels, 1, g.strides[2]}, {patches, pixels, s.patch, s.patch, 1},
-                      {sum, s.group_out, s.patch, s.patch, 1}, true);
+          multiply<T>({in, s.group_out, pixels, 1, g.strides[2]}, {patches, pixels, s.patch, s.patch, 1}, sum, s.patch,
+                      {sum, s.group_out, s.patch, s.patch, 1});
         }
       }
   });

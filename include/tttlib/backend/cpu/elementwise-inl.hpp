@@ -17,13 +17,28 @@ inline namespace TTTLIB_KERNELS {
 /// Elements per chunk of work: large enough to pay for waking a thread.
 inline constexpr std::int64_t elementwise_grain = 16384;
 
+/// Work on a row, or a piece of one: `run(offset[K], count)`. Type-erased, so that walking is compiled once per K.
+class RowWork {
+ public:
+  template <class Run>
+  RowWork(const Run& run)  // NOLINT: implicit on purpose
+      : context_(&run), call_([](const void* context, const std::int64_t* offset, std::int64_t count) {
+          (*static_cast<const Run*>(context))(offset, count);
+        }) {}
+  void operator()(const std::int64_t* offset, std::int64_t count) const { call_(context_, offset, count); }
+
+ private:
+  const void* context_;
+  void (*call_)(const void*, const std::int64_t*, std::int64_t);
+};
+
 /// K operands walked together: merged shape, and the strides of each operand along it.
 template <std::size_t K>
 struct Walk {
   Shape shape;
   Strides strides[K];
 
-  Walk(const Shape& full, const Strides (&all)[K]) {
+  TTT_NOINLINE Walk(const Shape& full, const Strides (&all)[K]) {
     for (std::size_t axis = 0; axis < full.size(); ++axis) {
       if (full[axis] == 1) continue;
       bool merges = !shape.empty();
@@ -74,8 +89,7 @@ struct Walk {
   }
 
   /// Calls `run(offset[K], count)` for pieces of rows, on several threads.
-  template <class Run>
-  void parallel(const Run& run) const {
+  TTT_NOINLINE void parallel(const RowWork& run) const {
     const std::int64_t n = inner(), m = outer();
     if (n == 0 || m == 0) return;
     if (m == 1) {
@@ -125,7 +139,7 @@ void cast(View<const From> x, View<To> y) {
 }
 
 template <class F, class T>
-void map(F f, View<const T> x, View<T> y) {
+TTT_NOINLINE void map(F f, const View<const T>& x, const View<T>& y) {
   const Walk<2> walk(y.shape, {y.strides, x.strides});
   const std::int64_t sy = walk.inner_stride(0), sx = walk.inner_stride(1);
   walk.parallel([&](const std::int64_t* at, std::int64_t n) {
@@ -141,7 +155,7 @@ void map(F f, View<const T> x, View<T> y) {
 }
 
 template <class F, class T>
-void map(F f, View<const T> a, View<const T> b, View<T> y) {
+TTT_NOINLINE void map(F f, const View<const T>& a, const View<const T>& b, const View<T>& y) {
   const Walk<3> walk(y.shape, {y.strides, a.strides, b.strides});
   const std::int64_t sy = walk.inner_stride(0), sa = walk.inner_stride(1), sb = walk.inner_stride(2);
   walk.parallel([&](const std::int64_t* at, std::int64_t n) {

@@ -14,9 +14,9 @@ void copy(View<const T> x, View<T> y);
 template <class From, class To>
 void cast(View<const From> x, View<To> y);
 template <class F, class T>
-void map(F f, View<const T> x, View<T> y);
+void map(F f, const View<const T>& x, const View<T>& y);
 template <class F, class T>
-void map(F f, View<const T> a, View<const T> b, View<T> y);
+void map(F f, const View<const T>& a, const View<const T>& b, const View<T>& y);
 template <class T>
 void where(View<const T> condition, View<const T> a, View<const T> b, View<T> y);
 template <class T>

@@ -1,0 +1,277 @@
+#pragma once
+/// Products of two matrices with any strides, c = start + a·b: our own packed kernels, on vectors of the compiler.
+/// Operations: 2·m·n·k. Bytes: b is copied once into panels of one or two vectors per row; a only where its layout
+/// would make the kernel touch a new cache line for every number.
+/// Every element of c is summed over k in one fixed order, by fused multiply-adds where the processor has them: the
+/// result does not depend on tiles, and so neither on threads.
+
+#include <vector>
+
+#include "tttlib/core/parallel.hpp"
+#include "tttlib/backend/view.hpp"
+
+namespace ttt::cpu_backend {
+inline namespace TTTLIB_KERNELS {
+
+/// One matrix: rows × columns with a stride for each.
+template <class T>
+struct MatrixRef {
+  T* data;
+  std::int64_t rows, columns, row_stride, column_stride;
+
+  MatrixRef block(std::int64_t row, std::int64_t row_count, std::int64_t column, std::int64_t column_count) const {
+    return {data + row * row_stride + column * column_stride, row_count, column_count, row_stride, column_stride};
+  }
+};
+
+#if defined(__AVX512F__)
+inline constexpr int vector_bytes = 64, kernel_rows = 8;
+#elif defined(__AVX__)
+inline constexpr int vector_bytes = 32, kernel_rows = 6;
+#else
+inline constexpr int vector_bytes = 16, kernel_rows = 6;
+#endif
+inline constexpr int tail_rows = 4;                  // of the kernel for what is left of the rows
+inline constexpr std::int64_t depth_block = 256;     // a panel of b, depth_block × two vectors, stays in L1
+
+
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(vector_bytes), aligned(4), may_alias));
+};
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(vector_bytes), aligned(8), may_alias));
+};
+template <class T>
+inline constexpr std::int64_t lanes = vector_bytes / static_cast<int>(sizeof(T));
+
+/// c [R, V vectors] = start + a [R, depth] · b [depth, V vectors]; start is null for zero, c itself to add to it, or a
+/// row that all rows share (stride 0). All R·V partial sums live in registers.
+template <int R, int V, class T>
+void gemm_kernel(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_column, const T* b, std::int64_t b_row,
+                 const T* start, std::int64_t start_row, T* c, std::int64_t c_row) {
+  using Vector = typename VectorOf<T>::type;
+  Vector sum[R][V];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v)
+      sum[r][v] = start ? *reinterpret_cast<const Vector*>(start + r * start_row + v * lanes<T>) : Vector{};
+  for (std::int64_t k = 0; k < depth; ++k, a += a_column, b += b_row) {
+    Vector row[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) row[v] = *reinterpret_cast<const Vector*>(b + v * lanes<T>);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) sum[r][v] += a[r * a_row] * row[v];
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(c + r * c_row + v * lanes<T>) = sum[r][v];
+}
+
+/// Memory that a thread keeps for packed operands; kinds apart, so that a tile's panels never meet the whole b.
+template <class T, int kind>
+T* packing_buffer(std::int64_t count) {
+  thread_local std::vector<T> buffer;
+  if (buffer.size() < static_cast<std::size_t>(count)) buffer.resize(static_cast<std::size_t>(count));
+  return buffer.data();
+}
+
+/// The same for `rows` ≤ R and `columns` ≤ V vectors: through a full tile beside c. Rows of a beyond the last are not read.
+template <int R, int V, class T>
+void gemm_edge(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a, std::int64_t a_row,
+               std::int64_t a_column, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, T* c,
+               std::int64_t c_row) {
+  constexpr std::int64_t width = V * lanes<T>;
+  alignas(64) T tile[R * width] = {};
+  if (start)
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t j = 0; j < columns; ++j) tile[r * width + j] = start[r * start_row + j];
+  if (rows < R) {
+    T* padded = packing_buffer<T, 3>(R * depth);
+    for (std::int64_t k = 0; k < depth; ++k)
+      for (std::int64_t r = 0; r < R; ++r) padded[k * R + r] = r < rows ? a[r * a_row + k * a_column] : T(0);
+    a = padded, a_row = 1, a_column = R;
+  }
+  gemm_kernel<R, V>(depth, a, a_row, a_column, b, b_row, tile, width, tile, width);
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t j = 0; j < columns; ++j) c[r * c_row + j] = tile[r * width + j];
+}
+
+/// All rows of a block against one panel of b, V vectors wide.
+template <int V, class T>
+void gemm_panel(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row,
+                const MatrixRef<T>& c) {
+  const bool full = c.columns == V * lanes<T>;
+  std::int64_t i = 0;
+  const auto step = [&](auto rows_of_kernel) {
+    constexpr int R = decltype(rows_of_kernel)::value;
+    const std::int64_t rows = a.rows - i < R ? a.rows - i : R;
+    const T* from = start ? start + i * start_row : nullptr;
+    if (full && rows == R)
+      gemm_kernel<R, V>(a.columns, a.data + i * a.row_stride, a.row_stride, a.column_stride, b, b_row, from, start_row,
+                        c.data + i * c.row_stride, c.row_stride);
+    else
+      gemm_edge<R, V>(rows, c.columns, a.columns, a.data + i * a.row_stride, a.row_stride, a.column_stride, b, b_row, from,
+                      start_row, c.data + i * c.row_stride, c.row_stride);
+    i += rows;
+  };
+  while (a.rows - i > tail_rows) step(std::integral_constant<int, kernel_rows>{});
+  while (i < a.rows) step(std::integral_constant<int, tail_rows>{});
+}
+
+/// Columns [first, first + count) of b as rows of `width` numbers, zeros behind the last: [b.rows, width].
+template <class T>
+void pack_panel(const MatrixRef<const T>& b, std::int64_t first, std::int64_t count, std::int64_t width, T* __restrict to) {
+  constexpr std::int64_t strip = 16;  // rows at a time, so that a transposed b is read and written by cache lines
+  for (std::int64_t k0 = 0; k0 < b.rows; k0 += strip) {
+    const std::int64_t k1 = k0 + strip < b.rows ? k0 + strip : b.rows;
+    if (b.column_stride == 1) {
+      for (std::int64_t k = k0; k < k1; ++k) {
+        const T* __restrict from = b.data + k * b.row_stride + first;
+        for (std::int64_t j = 0; j < count; ++j) to[k * width + j] = from[j];
+      }
+    } else {
+      for (std::int64_t j = 0; j < count; ++j) {
+        const T* __restrict from = b.data + (first + j) * b.column_stride;
+        for (std::int64_t k = k0; k < k1; ++k) to[k * width + j] = from[k * b.row_stride];
+      }
+    }
+    for (std::int64_t k = k0; k < k1; ++k)
+      for (std::int64_t j = count; j < width; ++j) to[k * width + j] = T(0);
+  }
+}
+
+/// a [m, k] in groups of kernel_rows rows, each group as [k, rows of the group].
+template <class T>
+void pack_rows(const MatrixRef<const T>& a, T* __restrict to) {
+  for (std::int64_t i = 0; i < a.rows; i += kernel_rows) {
+    const std::int64_t count = a.rows - i < kernel_rows ? a.rows - i : kernel_rows;
+    const T* from = a.data + i * a.row_stride;
+    if (count == kernel_rows && a.row_stride == 1) {
+      for (std::int64_t k = 0; k < a.columns; ++k, from += a.column_stride, to += kernel_rows)
+        for (int r = 0; r < kernel_rows; ++r) to[r] = from[r];
+    } else {
+      for (std::int64_t k = 0; k < a.columns; ++k, from += a.column_stride, to += count)
+        for (std::int64_t r = 0; r < count; ++r) to[r] = from[r * a.row_stride];
+    }
+  }
+}
+
+/// Σ a_k·b_k over contiguous numbers, in one vector of partial sums that are added in order.
+template <class T>
+T dot_product(const T* a, const T* b, std::int64_t depth) {
+  using Vector = typename VectorOf<T>::type;
+  Vector sum[4] = {};
+  std::int64_t k = 0;
+  for (; k + 4 * lanes<T> <= depth; k += 4 * lanes<T>)
+    for (int v = 0; v < 4; ++v)
+      sum[v] += *reinterpret_cast<const Vector*>(a + k + v * lanes<T>) * *reinterpret_cast<const Vector*>(b + k + v * lanes<T>);
+  sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  T total = T(0);
+  for (int i = 0; i < lanes<T>; ++i) total += sum[0][i];
+  for (; k < depth; ++k) total += a[k] * b[k];
+  return total;
+}
+
+/// c = start + a·b where c has few rows or columns and both operands lie along k: packing would cost more than it helps.
+template <class T>
+void gemm_by_dots(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* start, std::int64_t start_row,
+                  const MatrixRef<T>& c) {
+  parallel_for(c.rows * c.columns, 100'000 / (a.columns + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t row = i / c.columns, column = i % c.columns;
+      const T sum = dot_product(a.data + row * a.row_stride, b.data + column * b.column_stride, a.columns);
+      c.data[row * c.row_stride + column] = sum + (start ? start[row * start_row + column] : T(0));
+    }
+  });
+}
+
+/// c = start + a·b on several threads; a [m, k], b [k, n], c [m, n] with contiguous rows. `start` as in gemm_kernel.
+template <class T>
+void gemm(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* start, std::int64_t start_row,
+          const MatrixRef<T>& c) {
+  const std::int64_t m = c.rows, n = c.columns;
+  if (m == 0 || n == 0) return;
+  if ((m <= 2 || n <= 2) && a.column_stride == 1 && b.row_stride == 1) return gemm_by_dots(a, b, start, start_row, c);
+  constexpr std::int64_t width = 2 * lanes<T>;
+  const std::int64_t panels = (n + width - 1) / width;
+  // Few rows do not pay for a copy of b, and short rows of b lie close enough together as they are.
+  const bool direct = b.column_stride == 1 && (m <= 2 * kernel_rows || b.row_stride <= 2 * width);
+  const bool pack_a = panels > 2 && a.column_stride != 1;
+  for (std::int64_t k0 = 0; k0 == 0 || k0 < a.columns; k0 += depth_block) {
+    const std::int64_t depth = a.columns - k0 < depth_block ? a.columns - k0 : depth_block;
+    const MatrixRef<const T> b_block = b.block(k0, depth, 0, n);
+    T* packed = nullptr;
+    if (!direct) {
+      packed = packing_buffer<T, 0>(panels * width * depth);
+      parallel_for(panels, 1 + 65536 / (width * depth + 1), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t p = begin; p < end; ++p) {
+          const std::int64_t columns = n - p * width < width ? n - p * width : width;
+          pack_panel(b_block, p * width, columns, columns <= lanes<T> ? lanes<T> : width, packed + p * width * depth);
+        }
+      });
+    }
+    const T* from = k0 == 0 ? start : c.data;
+    const std::int64_t from_row = k0 == 0 ? start_row : c.row_stride;
+    // Tiles of about two million operations or more; rows first, because every tile reads all its panels of b.
+    const std::int64_t operations = 2 * m * n * depth;
+    std::int64_t tiles = operations / 2'000'000 + 1;
+    if (tiles > 4 * num_threads()) tiles = 4 * num_threads();
+    if (num_threads() == 1) tiles = (m + 127) / 128;  // so that a tile of a stays in L2
+    std::int64_t row_tiles = tiles, column_tiles = 1;
+    if (row_tiles * 2 * kernel_rows > m) {
+      row_tiles = m / (2 * kernel_rows) + 1;
+      column_tiles = tiles / row_tiles < panels ? tiles / row_tiles : panels;
+      if (column_tiles < 1) column_tiles = 1;
+    }
+    if ((m + row_tiles - 1) / row_tiles > 128) row_tiles = (m + 127) / 128;
+    parallel_for(row_tiles * column_tiles, 1, [&](std::int64_t tile, std::int64_t) {
+      const std::int64_t row_tile = tile / column_tiles, column_tile = tile % column_tiles;
+      const auto border = [&](std::int64_t i) {
+        return i == row_tiles ? m : m * i / row_tiles / kernel_rows * kernel_rows;
+      };
+      const std::int64_t first_row = border(row_tile), rows = border(row_tile + 1) - first_row;
+      if (rows == 0) return;
+      const MatrixRef<const T> a_tile = a.block(first_row, rows, k0, depth);
+      T* packed_a = nullptr;
+      if (pack_a) pack_rows(a_tile, packed_a = packing_buffer<T, 1>(rows * depth));
+      for (std::int64_t p = column_tile * panels / column_tiles; p < (column_tile + 1) * panels / column_tiles; ++p) {
+        const std::int64_t column = p * width, columns = n - column < width ? n - column : width;
+        const bool narrow = columns <= lanes<T>;
+        const T* panel = nullptr;
+        std::int64_t panel_row = narrow ? lanes<T> : width;
+        if (packed) {
+          panel = packed + column * depth;
+        } else if (columns == panel_row) {
+          panel = b_block.data + column, panel_row = b.row_stride;
+        } else {
+          T* to = packing_buffer<T, 2>(panel_row * depth);
+          pack_panel(b_block, column, columns, panel_row, to);
+          panel = to;
+        }
+        const auto run = [&](const MatrixRef<const T>& a_rows, std::int64_t row) {
+          const T* s = from ? from + (first_row + row) * from_row + column : nullptr;
+          const MatrixRef<T> out = c.block(first_row + row, a_rows.rows, column, columns);
+          if (narrow) gemm_panel<1>(a_rows, panel, panel_row, s, from_row, out);
+          else gemm_panel<2>(a_rows, panel, panel_row, s, from_row, out);
+        };
+        if (!packed_a) run(a_tile, 0);
+        else
+          for (std::int64_t i = 0; i < rows; i += kernel_rows) {
+            const std::int64_t count = rows - i < kernel_rows ? rows - i : kernel_rows;
+            run({packed_a + i * depth, count, depth, 1, count}, i);
+          }
+      }
+    });
+  }
+}
+
+}  // namespace TTTLIB_KERNELS
+}  // namespace ttt::cpu_backend
