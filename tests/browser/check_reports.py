@@ -165,10 +165,12 @@ class Browser:
                       windowsVirtualKeyCode={"Tab": 9, "End": 35, "Home": 36, "ArrowRight": 39, "Escape": 27}[name])
 
     def open(self, file, width, mode, script=True):
-        """A fresh tab with the page loaded."""
-        self.session, self.events = None, []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        """A fresh tab with the page loaded, instead of the one before."""
+        old, self.session, self.events = self.session, None, []
+        if old:
+            self.call("Target.closeTarget", targetId=self.target)
+        self.target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=2 if width < 600 else 1, mobile=width < 600)

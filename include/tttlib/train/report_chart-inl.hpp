@@ -11,7 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "tttlib/train/report.hpp"
+#include "tttlib/core/config.hpp"
+#include "tttlib/train/report_parts.hpp"
 
 namespace ttt::detail {
 
