@@ -261,7 +261,7 @@ struct StudyFindings {
 TTTLIB_INLINE nlohmann::ordered_json to_json(const Study& study, const StudyFindings& f, const StudyOptions& o, const StudyData& data,
                                              const std::vector<ReportTable>& mechanism, const std::string& command) {
   nlohmann::ordered_json j{{"study", study.name}, {"title", study.title}, {"lesson", study.lesson}, {"result", f.result}, {"quick", o.quick},
-                           {"command", command}, {"version", report_version()}, {"machine", machine_name()}, {"data", data.name},
+                           {"command", command}, {"version", concat("tttlib ", TTTLIB_VERSION_MAJOR, ".", TTTLIB_VERSION_MINOR, ".", TTTLIB_VERSION_PATCH)}, {"machine", machine_name()}, {"data", data.name},
                            {"epochs", o.epochs}, {"batch_size", o.batch_size}, {"lr", o.lr}, {"weight_decay", o.weight_decay},
                            {"backbone", {{"channels", o.backbone.channels}, {"depth", o.backbone.depth}, {"heads", o.backbone.heads}, {"patch", o.backbone.patch_size}}},
                            {"smallest_resolved_difference", number_or_null(f.resolution)}};

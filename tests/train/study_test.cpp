@@ -1,0 +1,133 @@
+// Studies: what differences are worth, results kept and found again, divergence, options.
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "io/temporary_folder.hpp"
+#include "catch.hpp"
+#include "tttlib/train/study.hpp"
+
+using namespace ttt;
+
+namespace {
+
+/// An outcome of runs that ended with these accuracies; a negative one diverged.
+StudyOutcome outcome(const std::vector<double>& accuracies) {
+  StudyOutcome o;
+  double sum = 0, squares = 0, n = 0;
+  for (const double a : accuracies) {
+    StudyRun run;
+    if (a < 0) run.diverged_at = 7, ++o.diverged;
+    else run.top1 = a, sum += a, ++n;
+    o.runs.push_back(run);
+  }
+  o.top1 = sum / n;
+  for (const double a : accuracies)
+    if (a >= 0) squares += (a - o.top1) * (a - o.top1);
+  o.deviation = std::sqrt(squares / (n - 1));
+  return o;
+}
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+int run(const Study& study, std::vector<std::string> words) {
+  words.insert(words.begin(), "study");
+  std::vector<const char*> argv;
+  for (const std::string& word : words) argv.push_back(word.c_str());
+  return run_study(static_cast<int>(argv.size()), argv.data(), study);
+}
+
+/// A study of one row whose inner model is x·W to some power.
+Study power_study(double power) {
+  const inner::Factory<float> model = [power](const inner::Options& o) {
+    return inner::model<float>("power", {{o.width, o.width}}, [power](auto& x, auto& w) { return pow(matmul(x, w[0]), power); });
+  };
+  return {.name = "power", .title = "Powers", .rows = {{.name = "mine", .mixer = mixers::inner_training("power", model)}}};
+}
+
+std::size_t files_in(const std::string& folder) {
+  std::size_t n = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) n += entry.path().extension() == ".json";
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("the smallest resolved difference is Student's t times the pooled deviation") {
+  // Deviations 1 and 1 with 3 runs each: 4 degrees of freedom, t = 2.7764, √(2/3)
+  const std::vector<StudyOutcome> two{outcome({49, 50, 51}), outcome({59, 60, 61})};
+  CHECK(std::abs(smallest_resolved_difference(two) - 2.7764 * std::sqrt(2.0 / 3)) < 0.01);
+  // 20 degrees of freedom: t = 2.0860
+  std::vector<StudyOutcome> ten(10, outcome({49, 50, 51}));
+  CHECK(std::abs(smallest_resolved_difference(ten) - 2.0860 * std::sqrt(2.0 / 3)) < 0.001);
+  CHECK(std::isnan(smallest_resolved_difference({outcome({50}), outcome({60})})));
+  // A diverged run counts neither as accuracy nor as a run.
+  CHECK(std::abs(smallest_resolved_difference({outcome({49, 51, -1}), outcome({59, 61, 60})}) - 3.1824 * std::sqrt((2 + 2) / 3.0)) < 0.02);
+}
+
+TEST_CASE("verdicts: resolved, reversed, noise; a row that diverges is the worse one") {
+  const StudyOutcome low = outcome({49, 50, 51}), high = outcome({59, 60, 61}), broken = outcome({59, 60, -1});
+  CHECK(judge(high, low, 2) == StudyVerdict::reproduced);
+  CHECK(judge(low, high, 2) == StudyVerdict::reversed);
+  CHECK(judge(high, low, 11) == StudyVerdict::within_noise);
+  CHECK(judge(high, low, std::nan("")) == StudyVerdict::within_noise);
+  CHECK(judge(low, broken, 2) == StudyVerdict::reproduced);
+  CHECK(judge(broken, low, 2) == StudyVerdict::reversed);
+  CHECK(judge(broken, broken, 2) == StudyVerdict::within_noise);
+}
+
+TEST_CASE("runs are kept and found again, one at a time or two, and made anew for another model of the same name") {
+  const TemporaryFolder folder;
+  const std::string cache = folder.path() + "/rows";
+  const std::vector<std::string> options{"--quick", "--images", "100", "--cache", cache, "--out", folder.path() + "/out"};
+  const auto with = [&](std::vector<std::string> more) {
+    std::vector<std::string> all = options;
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  REQUIRE(run(power_study(1), with({"--jobs", "1"})) == 0);
+  CHECK(files_in(cache) == 2);
+  const std::string first = text_of(folder.path() + "/out/power.json");
+  std::filesystem::remove(std::filesystem::directory_iterator(cache)->path());  // as if it had been stopped before
+  REQUIRE(run(power_study(1), with({"--jobs", "2"})) == 0);
+  CHECK(files_in(cache) == 2);
+  const std::string second = text_of(folder.path() + "/out/power.json");
+  const auto accuracy = [](const std::string& text) { return text.substr(text.find("\"top1\""), 40); };
+  CHECK(accuracy(first) == accuracy(second));
+  CHECK(text_of(folder.path() + "/out/report.html").find("Quick run, which proves nothing") != std::string::npos);
+  REQUIRE(run(power_study(2), with({})) == 0);
+  CHECK(files_in(cache) == 4);
+  // A damaged result is made anew.
+  std::ofstream(std::filesystem::directory_iterator(cache)->path()) << "{";
+  const auto handler = warning_handler();
+  warning_handler() = [](const std::string&) {};
+  REQUIRE(run(power_study(1), with({})) == 0);
+  REQUIRE(run(power_study(2), with({})) == 0);
+  warning_handler() = handler;
+  CHECK(files_in(cache) == 4);
+}
+
+TEST_CASE("a row that diverges is reported, not fatal") {
+  const TemporaryFolder folder;
+  Study study = power_study(3);
+  study.rows[0].mixer = mixers::inner_training("mlp", {.rate = 1e30});
+  REQUIRE(run(study, {"--quick", "--images", "50", "--seeds", "1", "--cache", folder.path(), "--out", folder.path() + "/out"}) == 0);
+  CHECK(text_of(folder.path() + "/out/report.html").find("diverged in 1 of 1") != std::string::npos);
+  CHECK(text_of(folder.path() + "/out/power.json").find("\"diverged_at_step\": 0") != std::string::npos);
+}
+
+TEST_CASE("what a caller gets wrong ends with 1") {
+  const Study study = power_study(1);
+  CHECK(run(study, {"--sedes", "3"}) == 1);
+  CHECK(run(study, {"--seeds"}) == 1);
+  CHECK(run(study, {"--seeds", "many"}) == 1);
+  CHECK(run(study, {"--seeds=0"}) == 1);
+  CHECK(run(study, {"--only", "yours"}) == 1);
+  CHECK(run(study, {"--data", "/no/such/folder"}) == 1);
+  CHECK(run(study, {"--help"}) == 0);
+}
