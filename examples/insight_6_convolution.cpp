@@ -55,7 +55,7 @@ void mechanism(StudyPage& page) {
   page.paragraph("Above: only the key in the middle is changed, so it can act through the trained weights alone. Every token feels it a little, near or far. Below: the whole token is "
                  "changed, with its query. With glu that shows at its own place only; a convolution hands it to the neighbours as well.");
   ReportTable table{.caption = "Change of the output, % of its mean size",
-                    .columns = {"inner model", "changed", "in the middle", "its 8 neighbours", "all others", "neighbours over others"}, .rows = {}};
+                    .columns = {"inner model", "changed", "in the middle", "its 8 neighbours", "all others", "near over far"}, .rows = {}};
   Image image(gap + 3 * (map_size + gap), 2 * (map_size + title + 8));
   fill(image, 0, 0, image.width, image.height, {250, 250, 248});
   for (int m = 0; m < 3; ++m) {
@@ -76,13 +76,13 @@ void mechanism(StudyPage& page) {
       }
       near /= 8, far /= static_cast<double>(side * side - 9);
       draw_map(image, m, whole, name + (whole ? ", token" : ", key"), change);
-      table.rows.push_back({name, whole ? "the token" : "its key", fmt::format("{:.2f}", 100 * change[static_cast<std::size_t>(centre)]), fmt::format("{:.2f}", 100 * near),
+      table.rows.push_back({name, whole ? "token" : "key", fmt::format("{:.2f}", 100 * change[static_cast<std::size_t>(centre)]), fmt::format("{:.2f}", 100 * near),
                             fmt::format("{:.2f}", 100 * far), fmt::format("{:.1f}", near / far)});
     }
   }
   write_png(page.folder() + "/reach.png", image);
   page.picture(page.folder() + "/reach.png",
-               "Six maps of 13 by 13 tokens. With a changed key all maps are covered evenly. With a changed token the glu map has one bright cell in the middle, the convolutions' maps a bright square of three by three.",
+               "Six maps of 13 by 13 tokens. With a changed key the change is spread over all maps, no stronger near the middle. With a changed token the glu map has one bright cell in the middle, the maps of the convolutions a bright square of three by three.",
                "How far a change in the middle reaches: dark 0.01 % of the output's mean size or less, yellow 100 %.");
   page.table(table);
 }
@@ -96,10 +96,10 @@ int main(int argc, char** argv) {
                         "depthwise one costs next to nothing.",
               .column = "inner model"};
   study.rows = {{.name = "fc", .mixer = mixer("fc"), .paper = 79.1},
-                {.name = "l2", .mixer = mixer("mlp_l2"), .paper = 78.9, .paper_note = "23.5 M, 4.58 G"},
+                {.name = "l2", .mixer = mixer("mlp_l2"), .paper = 78.9, .paper_cost = "23.5 M, 4.58 G"},
                 {.name = "glu", .mixer = mixer("glu"), .paper = 79.7},
-                {.name = "conv3x3", .mixer = mixer("conv3x3"), .paper = 79.9, .paper_note = "25.5 M, 5.27 G"},
-                {.name = "dwconv3x3", .mixer = mixer("dwconv3x3"), .paper = 80.1, .paper_note = "22.9 M, 4.25 G"}};
+                {.name = "conv3x3", .mixer = mixer("conv3x3"), .paper = 79.9, .paper_cost = "25.5 M, 5.27 G"},
+                {.name = "dwconv3x3", .mixer = mixer("dwconv3x3"), .paper = 80.1, .paper_cost = "22.9 M, 4.25 G"}};
   study.claims = {{"dwconv3x3", "glu"}, {"conv3x3", "glu"}, {"dwconv3x3", "fc"}, {"conv3x3", "fc"}, {"dwconv3x3", "l2"}, {"conv3x3", "l2"}, {"dwconv3x3", "conv3x3"}};
   study.mechanism = mechanism;
   study.remark = "The rows fc, l2 and glu are those of insight 5, for comparison.";

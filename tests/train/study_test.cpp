@@ -1,7 +1,7 @@
 // Studies: what differences are worth, results kept and found again, divergence, options.
+#include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "io/temporary_folder.hpp"
 #include "catch.hpp"
@@ -28,13 +28,6 @@ StudyOutcome outcome(const std::vector<double>& accuracies) {
   return o;
 }
 
-std::string text_of(const std::string& path) {
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 int run(const Study& study, std::vector<std::string> words) {
   words.insert(words.begin(), "study");
   std::vector<const char*> argv;
@@ -58,16 +51,17 @@ std::size_t files_in(const std::string& folder) {
 
 }  // namespace
 
-TEST_CASE("the smallest resolved difference is Student's t times the pooled deviation") {
-  // Deviations 1 and 1 with 3 runs each: 4 degrees of freedom, t = 2.7764, √(2/3)
-  const std::vector<StudyOutcome> two{outcome({49, 50, 51}), outcome({59, 60, 61})};
-  CHECK(std::abs(smallest_resolved_difference(two) - 2.7764 * std::sqrt(2.0 / 3)) < 0.01);
-  // 20 degrees of freedom: t = 2.0860
-  std::vector<StudyOutcome> ten(10, outcome({49, 50, 51}));
-  CHECK(std::abs(smallest_resolved_difference(ten) - 2.0860 * std::sqrt(2.0 / 3)) < 0.001);
+TEST_CASE("the smallest resolved difference: for two rows the paired t-test, whatever seeds do to both") {
+  // Differences 11, 10, 9: deviation 1; t with 2 degrees of freedom is 4.3027
+  CHECK(std::abs(smallest_resolved_difference({outcome({60, 60, 60}), outcome({49, 50, 51})}) - 4.3027 / std::sqrt(3.0)) < 0.001);
+  CHECK(std::abs(smallest_resolved_difference({outcome({60, 70, 20}), outcome({49, 60, 11})}) - 4.3027 / std::sqrt(3.0)) < 0.001);
+  // Five rows, three seeds, 8 degrees of freedom, t = 2.3060; rests by hand: rows 0 and 1 have ±1, 0, ∓1 and the others the negative mean
+  const std::vector<StudyOutcome> five{outcome({51, 50, 49}), outcome({49, 50, 51}), outcome({60, 60, 60}), outcome({70, 70, 70}), outcome({80, 80, 80})};
+  CHECK(std::abs(smallest_resolved_difference(five) - 2.3060 * std::sqrt(4.0 / 8) * std::sqrt(2.0 / 3)) < 0.002);
   CHECK(std::isnan(smallest_resolved_difference({outcome({50}), outcome({60})})));
-  // A diverged run counts neither as accuracy nor as a run.
-  CHECK(std::abs(smallest_resolved_difference({outcome({49, 51, -1}), outcome({59, 61, 60})}) - 3.1824 * std::sqrt((2 + 2) / 3.0)) < 0.02);
+  CHECK(std::isnan(smallest_resolved_difference({outcome({50, 51, 52})})));
+  // Rows that diverged are left out.
+  CHECK(std::abs(smallest_resolved_difference({outcome({60, 60, 60}), outcome({10, -1, 90}), outcome({49, 50, 51})}) - 4.3027 / std::sqrt(3.0)) < 0.001);
 }
 
 TEST_CASE("verdicts: resolved, reversed, noise; a row that diverges is the worse one") {
@@ -83,8 +77,8 @@ TEST_CASE("verdicts: resolved, reversed, noise; a row that diverges is the worse
 
 TEST_CASE("runs are kept and found again, one at a time or two, and made anew for another model of the same name") {
   const TemporaryFolder folder;
-  const std::string cache = folder.path() + "/rows";
-  const std::vector<std::string> options{"--quick", "--images", "100", "--cache", cache, "--out", folder.path() + "/out"};
+  const std::string cache = folder / "rows";
+  const std::vector<std::string> options{"--quick", "--images", "100", "--cache", cache, "--out", folder / "out"};
   const auto with = [&](std::vector<std::string> more) {
     std::vector<std::string> all = options;
     all.insert(all.end(), more.begin(), more.end());
@@ -92,14 +86,14 @@ TEST_CASE("runs are kept and found again, one at a time or two, and made anew fo
   };
   REQUIRE(run(power_study(1), with({"--jobs", "1"})) == 0);
   CHECK(files_in(cache) == 2);
-  const std::string first = text_of(folder.path() + "/out/power.json");
+  const std::string first = read_bytes(folder / "out/power.json");
   std::filesystem::remove(std::filesystem::directory_iterator(cache)->path());  // as if it had been stopped before
   REQUIRE(run(power_study(1), with({"--jobs", "2"})) == 0);
   CHECK(files_in(cache) == 2);
-  const std::string second = text_of(folder.path() + "/out/power.json");
+  const std::string second = read_bytes(folder / "out/power.json");
   const auto accuracy = [](const std::string& text) { return text.substr(text.find("\"top1\""), 40); };
   CHECK(accuracy(first) == accuracy(second));
-  CHECK(text_of(folder.path() + "/out/report.html").find("Quick run, which proves nothing") != std::string::npos);
+  CHECK(read_bytes(folder / "out/report.html").find("Quick run, which proves nothing") != std::string::npos);
   REQUIRE(run(power_study(2), with({})) == 0);
   CHECK(files_in(cache) == 4);
   // A damaged result is made anew.
@@ -116,9 +110,9 @@ TEST_CASE("a row that diverges is reported, not fatal") {
   const TemporaryFolder folder;
   Study study = power_study(3);
   study.rows[0].mixer = mixers::inner_training("mlp", {.rate = 1e30});
-  REQUIRE(run(study, {"--quick", "--images", "50", "--seeds", "1", "--cache", folder.path(), "--out", folder.path() + "/out"}) == 0);
-  CHECK(text_of(folder.path() + "/out/report.html").find("diverged in 1 of 1") != std::string::npos);
-  CHECK(text_of(folder.path() + "/out/power.json").find("\"diverged_at_step\": 0") != std::string::npos);
+  REQUIRE(run(study, {"--quick", "--images", "50", "--seeds", "1", "--cache", folder.path(), "--out", folder / "out"}) == 0);
+  CHECK(read_bytes(folder / "out/report.html").find("diverged in 1 of 1") != std::string::npos);
+  CHECK(read_bytes(folder / "out/power.json").find("\"diverged_at_step\": 0") != std::string::npos);
 }
 
 TEST_CASE("what a caller gets wrong ends with 1") {

@@ -23,7 +23,8 @@ struct StudyRow {
   std::string name = {};
   TokenMixer<float> mixer = {};
   double paper = std::numeric_limits<double>::quiet_NaN();  // its accuracy in the paper, %
-  std::string paper_note = {};                              // more from the paper's table: "diverged", its cost …
+  std::string paper_note = {};                              // beside it: "diverged", its speed …
+  std::string paper_cost = {};                              // its parameters and multiply-accumulates
   double x = std::numeric_limits<double>::quiet_NaN();      // its place on `Study::axis`
 };
 
@@ -100,7 +101,7 @@ struct StudyRun {
   double top1 = std::numeric_limits<double>::quiet_NaN();        // on the test images; NaN if it diverged
   double train_loss = std::numeric_limits<double>::quiet_NaN();  // mean over the last epoch
   std::vector<double> curve;                                     // training loss, means of equal parts of the run
-  double images_per_second = 0, seconds = 0;
+  double images_per_second = 0, seconds = 0;                     // by the thread's own processor time
   std::int64_t diverged_at = -1;                                 // step whose loss or gradient was not a number
 };
 
@@ -113,8 +114,9 @@ struct StudyOutcome {
   double deit_parameters = 0, deit_macs = 0;        // of a DeiT-S at 224 × 224 with this mixer, millions and billions
 };
 
-/// The smallest difference between two rows' mean accuracies that seeds alone produce in one of twenty cases:
-/// t·s·√(2/n) with s pooled over all rows and n seeds. NaN where no row has two runs.
+/// The smallest difference between two rows' mean accuracies that seeds alone produce in one of twenty cases: t·s·√(2/n)
+/// with n seeds, and s the deviation that is left after the means of rows and of seeds (which all rows share) are taken
+/// away; for two rows that is the paired t-test. Rows with diverged runs are left out. NaN without two rows and two seeds.
 double smallest_resolved_difference(const std::vector<StudyOutcome>& outcomes);
 
 /// What became of a claim.

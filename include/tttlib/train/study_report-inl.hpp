@@ -25,7 +25,7 @@ TTTLIB_INLINE std::string table_text(const ReportTable& table) {
     std::string row = " ";
     for (std::size_t c = 0; c < line.size(); ++c) {
       const std::string space(widths[c] - width_of(line[c]), ' ');
-      row += " " + (c > 0 ? space + line[c] : line[c] + space) + " ";
+      row.append(" ").append(c > 0 ? space + line[c] : line[c] + space).append(" ");
     }
     text += row.substr(0, row.find_last_not_of(' ') + 1) + "\n";
   }
@@ -97,17 +97,27 @@ TTTLIB_INLINE void StudyPage::picture(const std::string& png_path, const std::st
 }
 
 TTTLIB_INLINE double smallest_resolved_difference(const std::vector<StudyOutcome>& outcomes) {
-  double squares = 0, freedom = 0, fewest = std::numeric_limits<double>::infinity();
-  for (const StudyOutcome& o : outcomes) {
-    const double n = static_cast<double>(static_cast<std::int64_t>(o.runs.size()) - o.diverged);
-    if (n < 1) continue;
-    fewest = std::min(fewest, n);
-    if (n < 2) continue;
-    squares += (n - 1) * o.deviation * o.deviation;
-    freedom += n - 1;
-  }
-  if (freedom == 0) return std::numeric_limits<double>::quiet_NaN();
-  return detail::student_975(freedom) * std::sqrt(squares / freedom) * std::sqrt(2 / fewest);
+  std::vector<const StudyOutcome*> rows;  // those that all seeds finished
+  for (const StudyOutcome& o : outcomes)
+    if (o.diverged == 0) rows.push_back(&o);
+  const std::size_t R = rows.size(), S = rows.empty() ? 0 : rows[0]->runs.size();
+  if (R < 2 || S < 2) return std::numeric_limits<double>::quiet_NaN();
+  const auto at = [&](std::size_t r, std::size_t s) { return rows[r]->runs[s].top1; };
+  std::vector<double> row_mean(R), seed_mean(S);
+  double all = 0, squares = 0;
+  for (std::size_t r = 0; r < R; ++r)
+    for (std::size_t s = 0; s < S; ++s) {
+      row_mean[r] += at(r, s) / static_cast<double>(S);
+      seed_mean[s] += at(r, s) / static_cast<double>(R);
+      all += at(r, s) / static_cast<double>(R * S);
+    }
+  for (std::size_t r = 0; r < R; ++r)
+    for (std::size_t s = 0; s < S; ++s) {
+      const double rest = at(r, s) - row_mean[r] - seed_mean[s] + all;
+      squares += rest * rest;
+    }
+  const double freedom = static_cast<double>((R - 1) * (S - 1));
+  return detail::student_975(freedom) * std::sqrt(squares / freedom) * std::sqrt(2 / static_cast<double>(S));
 }
 
 TTTLIB_INLINE StudyVerdict judge(const StudyOutcome& better, const StudyOutcome& worse, double resolution) {
@@ -143,7 +153,7 @@ inline double mean_speed(const StudyOutcome& o) {
 
 TTTLIB_INLINE ReportTable accuracy_table(const Study& study, const std::vector<StudyRow>& rows, const std::vector<StudyOutcome>& outcomes) {
   ReportTable table{.caption = "Accuracy beside the paper's",
-                    .columns = {study.column, "top-1, %", "paper: top-1, %", "training loss", "images/s"},
+                    .columns = {study.column, "top-1, %", "paper: top-1, %", "training loss", "images/s of one core"},
                     .paper_column = "paper: top-1, %"};
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const std::string paper = std::isfinite(rows[r].paper) ? fmt::format("{:.1f}", rows[r].paper) : std::string("–");
@@ -155,11 +165,14 @@ TTTLIB_INLINE ReportTable accuracy_table(const Study& study, const std::vector<S
 
 TTTLIB_INLINE ReportTable cost_table(const Study& study, const std::vector<StudyRow>& rows, const std::vector<StudyOutcome>& outcomes) {
   ReportTable table{.caption = "Cost of one image",
-                    .columns = {study.column, "parameters", "multiply-accumulates, M", "in a DeiT-S: parameters, M", "in a DeiT-S: multiply-accumulates, G"}};
+                    .columns = {study.column, "parameters", "MACs, M", "DeiT-S: parameters, M", "DeiT-S: MACs, G"}};
+  const bool paper = std::any_of(rows.begin(), rows.end(), [](const StudyRow& row) { return !row.paper_cost.empty(); });
+  if (paper) table.columns.push_back(table.paper_column = "paper: parameters, MACs");
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const StudyOutcome& o = outcomes[r];
     table.rows.push_back({rows[r].name, with_thousands(o.parameters), number_text(static_cast<double>(o.macs) / 1e6, 2),
                           number_text(o.deit_parameters, 2), number_text(o.deit_macs, 2)});
+    if (paper) table.rows.back().push_back(rows[r].paper_cost.empty() ? "–" : rows[r].paper_cost);
   }
   return table;
 }
@@ -271,7 +284,7 @@ TTTLIB_INLINE nlohmann::ordered_json to_json(const Study& study, const StudyFind
     const StudyOutcome& out = f.outcomes[r];
     nlohmann::ordered_json row{{"name", f.rows[r].name}, {"mixer", f.rows[r].mixer.name}, {"top1", number_or_null(out.top1)},
                                {"deviation", number_or_null(out.deviation)}, {"paper_top1", number_or_null(f.rows[r].paper)},
-                               {"paper_note", f.rows[r].paper_note}, {"train_loss", number_or_null(out.train_loss)},
+                               {"paper_note", f.rows[r].paper_note}, {"paper_cost", f.rows[r].paper_cost}, {"train_loss", number_or_null(out.train_loss)},
                                {"images_per_second", mean_speed(out)}, {"diverged", out.diverged}, {"parameters", out.parameters}, {"macs", out.macs},
                                {"deit_small_parameters_millions", out.deit_parameters}, {"deit_small_macs_billions", out.deit_macs}};
     for (const StudyRun& run : out.runs) row["runs"].push_back(to_json(run));
@@ -297,7 +310,7 @@ TTTLIB_INLINE StudyFindings find_out(const Study& study, std::vector<StudyRow> r
   const char* what = study.claims.empty() ? "comparisons" : "of the paper's orderings";
   f.result = fmt::format("{} {}: {} reproduced, {} reversed, {} within noise", f.claims.size(), what, count[0], count[1], count[2]);
   if (study.claims.empty()) f.result = fmt::format("{} comparisons with {}: {} better, {} worse, {} within noise", f.claims.size(), f.rows[0].name, count[0], count[1], count[2]);
-  f.result += std::isfinite(f.resolution) ? fmt::format(" (differences below {:.1f} points).", f.resolution) : std::string(" (one seed tells nothing).");
+  f.result += std::isfinite(f.resolution) ? fmt::format(" (differences below {:.1f} points).", f.resolution) : std::string(" (one seed or one row tells nothing).");
   if (o.quick) f.result = "Quick run, which proves nothing. " + f.result;
   return f;
 }
@@ -307,8 +320,8 @@ TTTLIB_INLINE void show_experiment(StudyPage& page, const Study& study, const St
   if (!study.remark.empty()) page.paragraph(study.remark);
   if (std::isfinite(f.resolution))
     page.paragraph(fmt::format("The smallest difference this run can resolve is {:.1f} points: with {} seeds, two equal rows differ by more in one of twenty "
-                               "cases. Test images are the same for all rows, so this is about seeds, not about other images.", f.resolution, o.seeds));
-  else page.paragraph("With one seed nobody can tell chance from effect, so every difference counts as noise.");
+                               "cases. What a seed does to all rows alike is taken away first. Test images are the same for all rows, so this is about chance in training, not about other images.", f.resolution, o.seeds));
+  else page.paragraph("With one seed or one row nobody can tell chance from effect, so every difference counts as noise.");
   if (!f.claims.empty()) {
     const bool paper = !study.claims.empty();
     ReportTable table{.caption = paper ? "The paper's orderings" : "Compared with the first row", .columns = {"ordering", "difference, points"}, .rows = {}};
@@ -329,8 +342,8 @@ TTTLIB_INLINE void show_experiment(StudyPage& page, const Study& study, const St
   if (!study.axis.empty()) page.chart(axis_chart(study, f.rows, f.outcomes));
   page.chart(loss_chart(f.rows, f.outcomes, o));
   page.table(cost_table(study, f.rows, f.outcomes));
-  page.paragraph("A DeiT-S here has 14 × 14 tokens, the mean over them instead of a class token, and this mixer in all 12 blocks. Multiply-accumulates are "
-                 "those of the products and convolutions that are really done, the inner step's included.");
+  page.paragraph("MACs are multiply-accumulates, of the products and convolutions that are really done, the inner step's included. A DeiT-S here has 14 × 14 tokens, the "
+                 "mean over them instead of a class token, and this mixer in all 12 blocks.");
 }
 
 }  // namespace detail
