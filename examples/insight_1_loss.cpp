@@ -23,23 +23,25 @@ const std::vector<std::string> loss_names{"dot", "mse", "rmse", "mae", "smooth_l
 void mechanism(StudyPage& page) {
   constexpr std::int64_t B = 4, H = 2, d = 16, C = H * d, side = 8;
   const InnerModel<double> model = inner::mlp<double>(d, d);
-  const Tensor<double> x = example_features(B, side, C);                                                        // [B, N, C]
-  const Tensors<double> projections{example_projection(C), example_projection(C), example_projection(C)};      // W_Q, W_K, W_V: [C, C]
-  const Tensors<double> w0 = model.initial_weights(H, start_deviation);                                         // [H, d, d] each
-  const Tensor<double> target = randn<double>({B, H, side * side, d});                                         // [B, H, N, d]
+  const Tensor<double> x = example_features(B, side, C);                                                   // [B, N, C]
+  const Tensors<double> projections{example_projection(C), example_projection(C), example_projection(C)};  // W_Q, W_K, W_V: [C, C]
+  const Tensors<double> w0 = model.initial_weights(H, start_deviation);                                    // [H, d, d] each
+  const Tensor<double> target = randn<double>({B, H, side * side, d});                                     // [B, H, N, d]
 
-  page.paragraph("One layer, one inner step, one outer loss (the squared distance of the layer's output from random targets), differentiated with respect to the "
-                 "projections that make queries, keys and values. All in double precision.");
+  page.paragraph(
+      "One layer, one inner step, one outer loss (the squared distance of the layer's output from random targets), differentiated with respect to "
+      "the projections that make queries, keys and values. All in double precision.");
   ReportTable table{.caption = "Outer gradient through one inner step",
-                    .columns = {"inner loss", "size of d/dW_Q", "size of d/dW_K", "size of d/dW_V", "W_V learns", "values without a signal, %"}, .rows = {}};
+                    .columns = {"inner loss", "size of d/dW_Q", "size of d/dW_K", "size of d/dW_V", "W_V learns", "values without a signal, %"},
+                    .rows = {}};
   for (const std::string& name : loss_names) {
     const InnerLoss<double> loss = losses::find<double>(name);
     const auto outer = [&](const Tensors<double>& w) {
-      const Tensor<double> q = project(x, w[0], H), k = project(x, w[1], H), v = project(x, w[2], H);           // [B, H, N, d]
-      return mean(square(sub(model(q, inner_train(model, w0, k, v, {.loss = loss})), target)));                 // []
+      const Tensor<double> q = project(x, w[0], H), k = project(x, w[1], H), v = project(x, w[2], H);  // [B, H, N, d]
+      return mean(square(sub(model(q, inner_train(model, w0, k, v, {.loss = loss})), target)));        // []
     };
-    const Tensors<double> g = grad(outer)(projections);                                                         // 3 × [C, C]
-    const Tensor<double> k = project(x, projections[1], H), v = project(x, projections[2], H);                  // [B, H, N, d]
+    const Tensors<double> g = grad(outer)(projections);                                         // 3 × [C, C]
+    const Tensor<double> k = project(x, projections[1], H), v = project(x, projections[2], H);  // [B, H, N, d]
     const MixedDerivative mixed = mixed_second_derivative<double>(loss, model(k, expand_per_image(w0, B)), v);
     const double values = norm(g[2]).item();
     table.rows.push_back({name, short_number(norm(g[0]).item()), short_number(norm(g[1]).item()), short_number(values),
@@ -47,10 +49,13 @@ void mechanism(StudyPage& page) {
   }
   page.table(table);
 
-  ReportChart chart{.title = "Values without a signal", .x_label = "deviation of the values", .y_label = "share with a zero mixed derivative, %", .log_x = true,
+  ReportChart chart{.title = "Values without a signal",
+                    .x_label = "deviation of the values",
+                    .y_label = "share with a zero mixed derivative, %",
+                    .log_x = true,
                     .caption = "The larger the values, the more of them lie beyond 1 from the prediction, where smooth_l1 is the absolute error."};
-  const Tensor<double> k = project(x, projections[1], H), v = project(x, projections[2], H);                    // [B, H, N, d]
-  const Tensor<double> prediction = model(k, expand_per_image(w0, B));                                          // [B, H, N, d]
+  const Tensor<double> k = project(x, projections[1], H), v = project(x, projections[2], H);  // [B, H, N, d]
+  const Tensor<double> prediction = model(k, expand_per_image(w0, B));                        // [B, H, N, d]
   const double deviation = std::sqrt(mean(square(v)).item());
   for (const std::string name : {"mse", "smooth_l1", "mae"}) {
     ReportLine line{.name = name};
@@ -68,8 +73,9 @@ void mechanism(StudyPage& page) {
 int main(int argc, char** argv) {
   Study study{.name = "insight_1",
               .title = "Insight 1: the inner loss must let the values speak",
-              .lesson = "The value projection learns only through the mixed second derivative of the inner loss. The absolute error has none, so its value projection "
-                        "stays random; smooth_l1 loses every entry whose error is above 1.",
+              .lesson =
+                  "The value projection learns only through the mixed second derivative of the inner loss. The absolute error has none, so its "
+                  "value projection stays random; smooth_l1 loses every entry whose error is above 1.",
               .column = "inner loss"};
   const double paper[] = {78.9, 79.2, 78.8, 76.5, 78.1};
   for (std::size_t i = 0; i < loss_names.size(); ++i)

@@ -15,11 +15,13 @@ using namespace ttt;
 /// Deviation of inner weights at the start: 1/√(inputs of a unit), as a layer of heads 32 wide would have. With the
 /// reference's 0.02 the inner models of a run of minutes hardly answer at all.
 constexpr double start_deviation = 0.177;
+/// The same for two layers with a hidden width of r·d: smaller, so that the answer starts equally large at every width.
+inline double start_deviation_at(double r) { return start_deviation / std::pow(r, 0.25); }
 
 /// The inner training of a row. `mlp_l2` with its defaults is the row that most of the paper's tables share: one full-batch
 /// step of rate 1 on the dot loss.
 inline TokenMixer<float> mixer(const std::string& model = "mlp_l2", InnerOptions<float> options = {}, InnerLayerOptions layer = {}) {
-  layer.deviation = model == "conv3x3" ? start_deviation / 3 : model == "dwconv3x3" ? 1.0 / 3 : start_deviation;
+  layer.deviation = model == "conv3x3" ? start_deviation / 3 : model == "dwconv3x3" ? 1.0 / 3 : start_deviation_at(layer.ratio > 0 ? layer.ratio : 1);
   return mixers::inner_training<float>(model, std::move(options), layer);
 }
 
@@ -55,7 +57,7 @@ struct Tokens {
 };
 inline Tokens example_tokens(std::int64_t images, std::int64_t heads, std::int64_t side, std::int64_t width) {
   const std::int64_t C = heads * width;
-  const Tensor<double> x = example_features(images, side, C);  // [B, N, C]
+  const Tensor<double> x = example_features(images, side, C);                                               // [B, N, C]
   const Tensor<double> wq = example_projection(C), wk = example_projection(C), wv = example_projection(C);  // [C, C]
   return {project(x, wq, heads), project(x, wk, heads), project(x, wv, heads)};
 }
@@ -72,6 +74,8 @@ inline double norm_of(const Tensors<double>& list) {
   return std::sqrt(squares);
 }
 
-inline std::string short_number(double x) { return x == 0 ? "0" : std::abs(x) < 0.01 || std::abs(x) >= 1e4 ? fmt::format("{:.1e}", x) : fmt::format("{:.3f}", x); }
+inline std::string short_number(double x) {
+  return x == 0 ? "0" : std::abs(x) < 0.01 || std::abs(x) >= 1e4 ? fmt::format("{:.1e}", x) : fmt::format("{:.3f}", x);
+}
 
 }  // namespace insights

@@ -25,7 +25,8 @@ DeitOptions tiny() {
 }
 
 std::vector<TokenMixer<double>> every_kind() {
-  return {mixers::softmax_attention<double>(), mixers::linear_attention<double>(), mixers::inner_training<double>("glu", {.loss = losses::mse, .epochs = 2}, {.deviation = 0.4}),
+  return {mixers::softmax_attention<double>(), mixers::linear_attention<double>(),
+          mixers::inner_training<double>("glu", {.loss = losses::mse, .epochs = 2}, {.deviation = 0.4}),
           mixers::inner_training<double>("dwconv3x3", {}, {.deviation = 0.4})};
 }
 
@@ -55,7 +56,8 @@ TEST_CASE("names are those of the published checkpoints") {
   for (auto& entry : model->named_parameters()) names.push_back(entry.first + " " + to_string(entry.second->shape()));
   CHECK(names.size() == 4 + 6 * 12 + 4);
   for (const char* expected : {"cls_token [1, 1, 96]", "pos_embed [1, 65, 96]", "patch_embed.proj.weight [96, 3, 4, 4]", "blocks.0.norm1.weight [96]",
-                               "blocks.0.attn.qkv.weight [288, 96]", "blocks.5.attn.proj.bias [96]", "blocks.5.mlp.fc1.weight [384, 96]", "norm.bias [96]", "head.weight [10, 96]"}) {
+                               "blocks.0.attn.qkv.weight [288, 96]", "blocks.5.attn.proj.bias [96]", "blocks.5.mlp.fc1.weight [384, 96]",
+                               "norm.bias [96]", "head.weight [10, 96]"}) {
     INFO(expected);
     CHECK(std::find(names.begin(), names.end(), expected) != names.end());
   }
@@ -70,10 +72,12 @@ TEST_CASE("multiply-accumulates of DeiT-T and DeiT-S are the published 1.3 and 4
 }
 
 TEST_CASE("inner models add to a DeiT-S what the paper's table adds") {
-  const std::int64_t r1 = parameters_in_deit_small(mixers::inner_training("mlp")), r2 = parameters_in_deit_small(mixers::inner_training("mlp", {}, {.ratio = 2}));
-  const std::int64_t conv = parameters_in_deit_small(mixers::inner_training("conv3x3")), depthwise = parameters_in_deit_small(mixers::inner_training("dwconv3x3"));
-  CHECK(r2 - r1 == 12 * 6 * 2 * 64 * 64);                          // 0.59 M; the paper's 23.5, 24.1, 24.7, 25.2 M
-  CHECK(conv - depthwise == 12 * 6 * (64 * 64 * 9 - 64 * 9));      // 2.61 M; the paper's 25.5 and 22.9 M
+  const std::int64_t r1 = parameters_in_deit_small(mixers::inner_training("mlp")),
+                     r2 = parameters_in_deit_small(mixers::inner_training("mlp", {}, {.ratio = 2}));
+  const std::int64_t conv = parameters_in_deit_small(mixers::inner_training("conv3x3")),
+                     depthwise = parameters_in_deit_small(mixers::inner_training("dwconv3x3"));
+  CHECK(r2 - r1 == 12 * 6 * 2 * 64 * 64);                      // 0.59 M; the paper's 23.5, 24.1, 24.7, 25.2 M
+  CHECK(conv - depthwise == 12 * 6 * (64 * 64 * 9 - 64 * 9));  // 2.61 M; the paper's 25.5 and 22.9 M
 }
 
 TEST_CASE("without positions the order of the patches does not matter, unless the mixer knows the grid") {
@@ -121,7 +125,8 @@ TEST_CASE("what does not fit is told in one line") {
   o.class_token = true;
   CHECK_THROWS_WITH((Deit<double>(o, mixers::inner_training<double>("conv3x3"))),
                     ContainsSubstring("ttt::Deit: a class token has no place on the grid: mixer inner training of conv3x3"));
-  CHECK_THROWS_WITH((mixers::inner_training<double>("cubic")), ContainsSubstring("unknown inner model \"cubic\"") && ContainsSubstring("known names: fc, silu_fc"));
+  CHECK_THROWS_WITH((mixers::inner_training<double>("cubic")),
+                    ContainsSubstring("unknown inner model \"cubic\"") && ContainsSubstring("known names: fc, silu_fc"));
   Deit<double> model(tiny(), mixers::softmax_attention<double>());
   CHECK_THROWS_WITH(model(zeros<double>({1, 8, 12, 3})), ContainsSubstring("positions were learned for images of 8 x 8: x [1, 8, 12, 3]"));
   o.patch_size = 3;

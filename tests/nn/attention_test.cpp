@@ -1,8 +1,9 @@
 // Attention: against plain loops, as a layer, and as the special case of inner training that it is.
+#include "tttlib/nn/attention.hpp"
+
 #include <cmath>
 
 #include "catch.hpp"
-#include "tttlib/nn/attention.hpp"
 #include "tttlib/testing/check_grads.hpp"
 #include "tttlib/testing/compare.hpp"
 #include "tttlib/ttt/inner_layer.hpp"

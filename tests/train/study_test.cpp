@@ -1,11 +1,12 @@
 // Studies: what differences are worth, results kept and found again, divergence, options.
+#include "tttlib/train/study.hpp"
+
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 
-#include "io/temporary_folder.hpp"
 #include "catch.hpp"
-#include "tttlib/train/study.hpp"
+#include "io/temporary_folder.hpp"
 
 using namespace ttt;
 
@@ -56,12 +57,14 @@ TEST_CASE("the smallest resolved difference: for two rows the paired t-test, wha
   CHECK(std::abs(smallest_resolved_difference({outcome({60, 60, 60}), outcome({49, 50, 51})}) - 4.3027 / std::sqrt(3.0)) < 0.001);
   CHECK(std::abs(smallest_resolved_difference({outcome({60, 70, 20}), outcome({49, 60, 11})}) - 4.3027 / std::sqrt(3.0)) < 0.001);
   // Five rows, three seeds, 8 degrees of freedom, t = 2.3060; rests by hand: rows 0 and 1 have ±1, 0, ∓1 and the others the negative mean
-  const std::vector<StudyOutcome> five{outcome({51, 50, 49}), outcome({49, 50, 51}), outcome({60, 60, 60}), outcome({70, 70, 70}), outcome({80, 80, 80})};
+  const std::vector<StudyOutcome> five{outcome({51, 50, 49}), outcome({49, 50, 51}), outcome({60, 60, 60}), outcome({70, 70, 70}),
+                                       outcome({80, 80, 80})};
   CHECK(std::abs(smallest_resolved_difference(five) - 2.3060 * std::sqrt(4.0 / 8) * std::sqrt(2.0 / 3)) < 0.002);
   CHECK(std::isnan(smallest_resolved_difference({outcome({50}), outcome({60})})));
   CHECK(std::isnan(smallest_resolved_difference({outcome({50, 51, 52})})));
   // Rows that diverged are left out.
-  CHECK(std::abs(smallest_resolved_difference({outcome({60, 60, 60}), outcome({10, -1, 90}), outcome({49, 50, 51})}) - 4.3027 / std::sqrt(3.0)) < 0.001);
+  CHECK(std::abs(smallest_resolved_difference({outcome({60, 60, 60}), outcome({10, -1, 90}), outcome({49, 50, 51})}) - 4.3027 / std::sqrt(3.0)) <
+        0.001);
 }
 
 TEST_CASE("verdicts: resolved, reversed, noise; a row that diverges is the worse one") {

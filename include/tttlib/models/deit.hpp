@@ -25,9 +25,8 @@ TokenMixer<T> softmax_attention() {
 }
 template <class T = float>
 TokenMixer<T> linear_attention() {
-  return {"linear attention", [](std::int64_t channels, std::int64_t heads) {
-            return std::make_shared<Attention<T>>(channels, heads, Attention<T>::Kind::linear);
-          }};
+  return {"linear attention",
+          [](std::int64_t channels, std::int64_t heads) { return std::make_shared<Attention<T>>(channels, heads, Attention<T>::Kind::linear); }};
 }
 /// True for an inner model that cannot be made without a grid of tokens.
 template <class T>
@@ -67,10 +66,10 @@ TokenMixer<T> inner_training(const std::string& model, InnerOptions<T> options =
 struct DeitOptions {
   std::int64_t image_size = 224, patch_size = 16, channels = 192, depth = 12, heads = 3, num_classes = 1000;
   double mlp_ratio = 4;
-  double drop_path = 0;       // of the last block; grows linearly from 0 over the depth
-  bool class_token = true;    // as DeiT: the head reads a learned extra token; otherwise the mean over the grid's tokens
-  bool position = true;       // a learned position embedding, added once
-  double deviation = 0.02;    // of Linear weights and embeddings at the start, as DeiT; 0: each layer's own default
+  double drop_path = 0;     // of the last block; grows linearly from 0 over the depth
+  bool class_token = true;  // as DeiT: the head reads a learned extra token; otherwise the mean over the grid's tokens
+  bool position = true;     // a learned position embedding, added once
+  double deviation = 0.02;  // of Linear weights and embeddings at the start, as DeiT; 0: each layer's own default
 };
 
 /// x + mixer(norm1(x)), then x + mlp(norm2(x)): [B, h, w, C] -> [B, h, w, C].
@@ -86,7 +85,8 @@ class DeitBlock : public Module<T> {
     norm1 = this->register_module("norm1", std::make_shared<LayerNorm<T>>(o.channels, 1e-6));
     attn = this->register_module("attn", mixer.make(o.channels, o.heads));
     norm2 = this->register_module("norm2", std::make_shared<LayerNorm<T>>(o.channels, 1e-6));
-    mlp = this->register_module("mlp", std::make_shared<Mlp<T>>(o.channels, static_cast<std::int64_t>(static_cast<double>(o.channels) * o.mlp_ratio)));
+    mlp =
+        this->register_module("mlp", std::make_shared<Mlp<T>>(o.channels, static_cast<std::int64_t>(static_cast<double>(o.channels) * o.mlp_ratio)));
     drop_path = this->register_module("drop_path", std::make_shared<DropPath<T>>(drop_rate));
   }
   Tensor<T> forward(const Tensor<T>& input) override {
@@ -111,7 +111,8 @@ class Deit : public Module<T> {
     if (o.patch_size < 1 || o.image_size < 1 || o.image_size % o.patch_size != 0)
       fail<ShapeError>("Deit", concat("image size must be a multiple of the patch: image ", o.image_size, ", patch ", o.patch_size));
     if (o.class_token && mixer.on_grid)
-      fail<ShapeError>("Deit", concat("a class token has no place on the grid: mixer ", mixer.name), "class_token = false reads the mean over tokens");
+      fail<ShapeError>("Deit", concat("a class token has no place on the grid: mixer ", mixer.name),
+                       "class_token = false reads the mean over tokens");
     const std::int64_t side = o.image_size / o.patch_size, extra = o.class_token ? 1 : 0;
     const double deviation = o.deviation > 0 ? o.deviation : 0.02;
     patch_embed = this->register_module("patch_embed", std::make_shared<PatchEmbed<T>>(o.patch_size, o.channels));
@@ -128,16 +129,15 @@ class Deit : public Module<T> {
   }
 
   Tensor<T> forward(const Tensor<T>& images) override {
-    Tensor<T> x = (*patch_embed)(images);                                                        // [B, h, w, C]
+    Tensor<T> x = (*patch_embed)(images);  // [B, h, w, C]
     if (pos_embed.defined() && (images.size(1) != image_size_ || images.size(2) != image_size_))
       fail<ShapeError>("Deit", concat("positions were learned for images of ", image_size_, " x ", image_size_, ": x ", images.shape()));
     const std::int64_t B = x.size(0), h = x.size(1), w = x.size(2), C = x.size(3);
-    if (cls_token.defined())
-      x = unsqueeze(cat<T>({expand(cls_token, {B, 1, C}), reshape(x, {B, h * w, C})}, 1), 1);    // [B, 1, N + 1, C]: one row
-    if (pos_embed.defined()) x = add(x, reshape(pos_embed, {1, x.size(1), x.size(2), C}));       // [B, h, w, C] or [B, 1, N + 1, C]
-    x = (*norm)((*blocks)(x));                                                                   // same
+    if (cls_token.defined()) x = unsqueeze(cat<T>({expand(cls_token, {B, 1, C}), reshape(x, {B, h * w, C})}, 1), 1);  // [B, 1, N + 1, C]: one row
+    if (pos_embed.defined()) x = add(x, reshape(pos_embed, {1, x.size(1), x.size(2), C}));         // [B, h, w, C] or [B, 1, N + 1, C]
+    x = (*norm)((*blocks)(x));                                                                     // same
     const Tensor<T> read = cls_token.defined() ? select(select(x, 1, 0), 1, 0) : mean(x, {1, 2});  // [B, C]
-    return (*head)(read);                                                                        // [B, classes]
+    return (*head)(read);                                                                          // [B, classes]
   }
 
  private:

@@ -14,7 +14,7 @@ template <class T>
 Tensor<T> attention(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) {
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
   const Tensor<T> scores = matmul(mul(q, static_cast<T>(scale)), transpose(k));  // [.., N, M]
-  return matmul(softmax(scores), v);                                            // [.., N, d]
+  return matmul(softmax(scores), v);                                             // [.., N, d]
 }
 
 /// q (kᵀ v) / (M√d), without a feature map or a denominator: what one full-batch step with the dot loss makes of a linear
@@ -47,10 +47,10 @@ class Attention : public Module<T> {
     if (x.dim() < 3 || x.size(-1) != channels_ || x.numel() == 0)
       fail<ShapeError>("Attention", concat("needs tokens [B, .., ", channels_, "]: x ", x.shape()));
     const std::int64_t B = x.size(0), N = x.numel() / (B * channels_), d = channels_ / heads_;
-    const Tensor<T> all = permute(reshape((*qkv)(x), {B, N, 3, heads_, d}), {2, 0, 3, 1, 4});            // [3, B, H, N, d]
-    const Tensor<T> q = select(all, 0, 0), k = select(all, 0, 1), v = select(all, 0, 2);                 // [B, H, N, d]
-    const Tensor<T> o = kind == Kind::softmax ? attention(q, k, v) : linear_attention(q, k, v);          // [B, H, N, d]
-    return (*proj)(reshape(permute(o, {0, 2, 1, 3}), x.shape()));                                        // [B, .., C]
+    const Tensor<T> all = permute(reshape((*qkv)(x), {B, N, 3, heads_, d}), {2, 0, 3, 1, 4});    // [3, B, H, N, d]
+    const Tensor<T> q = select(all, 0, 0), k = select(all, 0, 1), v = select(all, 0, 2);         // [B, H, N, d]
+    const Tensor<T> o = kind == Kind::softmax ? attention(q, k, v) : linear_attention(q, k, v);  // [B, H, N, d]
+    return (*proj)(reshape(permute(o, {0, 2, 1, 3}), x.shape()));                                // [B, .., C]
   }
 
  private:

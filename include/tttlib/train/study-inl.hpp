@@ -40,7 +40,8 @@ TTTLIB_INLINE StudyOptions read_study_options(int argc, const char* const* argv,
       return false;
     }();
     if (!known)
-      fail<Error>("study", concat("unknown option ", name), "known options: --data --out --cache --images --epochs --seeds --jobs --only --quick --help");
+      fail<Error>("study", concat("unknown option ", name),
+                  "known options: --data --out --cache --images --epochs --seeds --jobs --only --quick --help");
     if (equal != std::string::npos) {
       value = name.substr(equal + 1);
       name = name.substr(0, equal);
@@ -63,16 +64,10 @@ TTTLIB_INLINE StudyOptions read_study_options(int argc, const char* const* argv,
 
 TTTLIB_INLINE std::string study_help(const Study& study, const StudyOptions& o) {
   return fmt::format(
-      "{}\n\n"
-      "  --data DIR    CIFAR-10 binary files, or \"shapes\" for the built-in images (shapes)\n"
-      "  --seeds N     runs of every row ({})\n"
-      "  --epochs N    passes over the training images ({})\n"
-      "  --images N    training images, the first ones ({})\n"
-      "  --jobs N      runs at the same time, one core each ({})\n"
-      "  --only ROW    this row only; may be repeated\n"
-      "  --quick       {} seeds on {} images: shows the page, proves nothing\n"
-      "  --out DIR     for {}.json and report.html ({})\n"
-      "  --cache DIR   where finished runs are kept and found again ({})\n",
+      "{}\n\n  --data DIR    CIFAR-10 binary files, or \"shapes\" for the built-in images (shapes)\n  --seeds N     runs of every row ({})\n  "
+      "--epochs N    passes over the training images ({})\n  --images N    training images, the first ones ({})\n  --jobs N      runs at the same "
+      "time, one core each ({})\n  --only ROW    this row only; may be repeated\n  --quick       {} seeds on {} images: shows the page, proves "
+      "nothing\n  --out DIR     for {}.json and report.html ({})\n  --cache DIR   where finished runs are kept and found again ({})\n",
       study.title, o.seeds, o.epochs, o.images, o.jobs, 2, 600, study.name, o.out, o.cache);
 }
 
@@ -94,10 +89,11 @@ TTTLIB_INLINE std::vector<StudyRow> chosen_rows(const Study& study, const std::v
 
 TTTLIB_INLINE int run_study(int argc, const char* const* argv, const Study& study) {
   try {
-    const StudyOptions o = detail::read_study_options(argc, argv, study);
+    StudyOptions o = detail::read_study_options(argc, argv, study);
     if (o.help) return fmt::print("{}", detail::study_help(study, o)), 0;
     const std::vector<StudyRow> rows = detail::chosen_rows(study, o.only);  // complains before anything is done
     const detail::StudyData data = detail::load_study_data(o);
+    o.backbone.num_classes = static_cast<std::int64_t>(data.train.class_names.size());
     std::error_code error;
     std::filesystem::create_directories(o.out, error);
     if (error) fail<IoError>("study", concat("cannot make the output folder: ", o.out, ": ", error.message()));
@@ -113,19 +109,23 @@ TTTLIB_INLINE int run_study(int argc, const char* const* argv, const Study& stud
       mechanism = page.tables();
     }
     page.heading("The experiment");
-    page.paragraph(fmt::format("{} rows, {} seeds each, the same ones for all: {} training images of {} for {} {}, accuracy on {} others. Backbone: a DeiT of {} blocks, "
-                               "{} channels, {} heads on {} × {} tokens. Every run has one core; {} run side by side.",
-                               rows.size(), o.seeds, data.train.size(), o.data == "shapes" ? "the built-in shapes" : "CIFAR", o.epochs, o.epochs == 1 ? "epoch" : "epochs",
-                               data.test.size(), o.backbone.depth, o.backbone.channels, o.backbone.heads, o.backbone.image_size / o.backbone.patch_size,
-                               o.backbone.image_size / o.backbone.patch_size, o.jobs));
+    page.paragraph(fmt::format(
+        "{} rows, {} {} each, the same for all rows: {} training images of {} for {} {}, accuracy on {} others. Backbone: a DeiT of {} blocks, "
+        "{} channels, {} heads on {} × {} tokens. Every run has one core; {} run side by side.",
+        rows.size(), o.seeds, o.seeds == 1 ? "seed" : "seeds", data.train.size(), o.data == "shapes" ? "the built-in shapes" : "CIFAR", o.epochs, o.epochs == 1 ? "epoch" : "epochs",
+        data.test.size(), o.backbone.depth, o.backbone.channels, o.backbone.heads, o.backbone.image_size / o.backbone.patch_size,
+        o.backbone.image_size / o.backbone.patch_size, o.jobs));
     const detail::StudyFindings findings = detail::find_out(study, rows, data, o);
     detail::show_experiment(page, study, findings, o);
     report.result(findings.result);
     report.run(argc, argv, 0);
     report.fact("Data", data.name);
     report.fact("Seeds", fmt::format("0 to {}", o.seeds - 1));
-    report.fact("Training", fmt::format("AdamW, peak rate {}, weight decay {}, batches of {}, cosine after a warm-up over {:.0f} % of the steps, gradients clipped at norm {}",
-                                        o.lr, o.weight_decay, o.batch_size, 100 * o.warmup_share, o.clip_grad));
+    report.fact(
+        "Training",
+        fmt::format(
+            "AdamW, peak rate {}, weight decay {}, batches of {}, cosine after a warm-up over {:.0f} % of the steps, gradients clipped at norm {}",
+            o.lr, o.weight_decay, o.batch_size, 100 * o.warmup_share, o.clip_grad));
     report.write(o.out + "/report.html");
     write_file_atomically(o.out + "/" + study.name + ".json",
                           detail::to_json(study, findings, o, data, mechanism, command_line(argc, argv)).dump(1) + "\n", "study");

@@ -60,21 +60,21 @@ class StudyPage {
 };
 
 struct Study {
-  std::string name = "study";               // of its files: runs/insights/NAME/NAME.json
+  std::string name = "study";  // of its files: runs/insights/NAME/NAME.json
   std::string title = {}, lesson = {};
-  std::string column = "mixer";             // what the rows are
+  std::string column = "mixer";  // what the rows are
   std::vector<StudyRow> rows = {};
-  std::vector<StudyClaim> claims = {};      // without any, the first row is compared with every other
-  std::string axis = {};                    // label of a chart of accuracy against the rows' `x`; empty: none
+  std::vector<StudyClaim> claims = {};  // without any, the first row is compared with every other
+  std::string axis = {};                // label of a chart of accuracy against the rows' `x`; empty: none
   bool log_axis = false;
   std::function<void(StudyPage&)> mechanism = {};
-  std::string remark = {};                  // shown below the table
+  std::string remark = {};  // shown below the table
 };
 
 /// How a study is run; the command line sets these, see `study_help`.
 struct StudyOptions {
   std::string data = "shapes", out, cache = "runs/insights/rows";
-  std::int64_t images = 10000, test_images = 2000, epochs = 4, seeds = 3, batch_size = 50;
+  std::int64_t images = 10000, test_images = 2000, epochs = 10, seeds = 3, batch_size = 50;
   double lr = 3e-3, weight_decay = 0.05, warmup_share = 0.1, clip_grad = 1;
   int jobs = 1;
   std::vector<std::string> only;
@@ -107,11 +107,11 @@ struct StudyRun {
 
 /// All runs of one row, and its cost.
 struct StudyOutcome {
-  std::vector<StudyRun> runs;                       // one per seed
-  double top1 = 0, deviation = 0, train_loss = 0;   // % and nats, over the runs that did not diverge
-  std::int64_t diverged = 0;                        // runs that did
-  std::int64_t parameters = 0, macs = 0;            // of the study's backbone, one image
-  double deit_parameters = 0, deit_macs = 0;        // of a DeiT-S at 224 × 224 with this mixer, millions and billions
+  std::vector<StudyRun> runs;                      // one per seed
+  double top1 = 0, deviation = 0, train_loss = 0;  // % and nats, over the runs that did not diverge
+  std::int64_t diverged = 0;                       // runs that did
+  std::int64_t parameters = 0, macs = 0;           // of the study's backbone, one image
+  double deit_parameters = 0, deit_macs = 0;       // of a DeiT-S at 224 × 224 with this mixer, millions and billions
 };
 
 /// The smallest difference between two rows' mean accuracies that seeds alone produce in one of twenty cases: t·s·√(2/n)

@@ -130,7 +130,6 @@ TTTLIB_INLINE StudyVerdict judge(const StudyOutcome& better, const StudyOutcome&
   return difference > 0 ? StudyVerdict::reproduced : StudyVerdict::reversed;
 }
 
-
 namespace detail {
 
 inline const char* verdict_text(StudyVerdict verdict) {
@@ -164,8 +163,7 @@ TTTLIB_INLINE ReportTable accuracy_table(const Study& study, const std::vector<S
 }
 
 TTTLIB_INLINE ReportTable cost_table(const Study& study, const std::vector<StudyRow>& rows, const std::vector<StudyOutcome>& outcomes) {
-  ReportTable table{.caption = "Cost of one image",
-                    .columns = {study.column, "parameters", "MACs, M", "DeiT-S: parameters, M", "DeiT-S: MACs, G"}};
+  ReportTable table{.caption = "Cost of one image", .columns = {study.column, "parameters", "MACs, M", "DeiT-S: parameters, M", "DeiT-S: MACs, G"}};
   const bool paper = std::any_of(rows.begin(), rows.end(), [](const StudyRow& row) { return !row.paper_cost.empty(); });
   if (paper) table.columns.push_back(table.paper_column = "paper: parameters, MACs");
   for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -184,7 +182,8 @@ struct Judged {
   StudyVerdict verdict = StudyVerdict::within_noise;
 };
 
-TTTLIB_INLINE std::vector<Judged> judge_claims(const Study& study, const std::vector<StudyRow>& rows, const std::vector<StudyOutcome>& outcomes, double resolution) {
+TTTLIB_INLINE std::vector<Judged> judge_claims(const Study& study, const std::vector<StudyRow>& rows, const std::vector<StudyOutcome>& outcomes,
+                                               double resolution) {
   std::vector<StudyClaim> claims = study.claims;
   if (claims.empty())
     for (std::size_t r = 1; r < rows.size(); ++r) claims.push_back({rows[r].name, rows[0].name});
@@ -218,7 +217,9 @@ TTTLIB_INLINE std::array<int, 3> judge_all_pairs(const std::vector<StudyRow>& ro
 }
 
 TTTLIB_INLINE ReportChart loss_chart(const std::vector<StudyRow>& rows, const std::vector<StudyOutcome>& outcomes, const StudyOptions& o) {
-  ReportChart chart{.title = "Training loss", .x_label = "epoch", .y_label = "cross-entropy, nats",
+  ReportChart chart{.title = "Training loss",
+                    .x_label = "epoch",
+                    .y_label = "cross-entropy, nats",
                     .caption = fmt::format("Mean of {} seeds over equal parts of the run.", o.seeds)};
   for (std::size_t r = 0; r < rows.size(); ++r) {
     ReportLine line{.name = rows[r].name};
@@ -247,8 +248,13 @@ TTTLIB_INLINE ReportChart axis_chart(const Study& study, const std::vector<Study
     paper.x.push_back(rows[r].x);
     paper.y.push_back(rows[r].paper - mean_paper / n);
   }
-  return {.title = "Accuracy", .x_label = study.axis, .y_label = "top-1 minus the mean of its line, points", .lines = {ours, paper}, .log_x = study.log_axis,
-          .caption = "The two lines come from different data and sizes; their shapes may be compared, not their levels. Whiskers: deviation over seeds."};
+  return {
+      .title = "Accuracy",
+      .x_label = study.axis,
+      .y_label = "top-1 minus the mean of its line, points",
+      .lines = {ours, paper},
+      .log_x = study.log_axis,
+      .caption = "The two lines come from different data and sizes; their shapes may be compared, not their levels. Whiskers: deviation over seeds."};
 }
 
 TTTLIB_INLINE nlohmann::ordered_json to_json(const ReportTable& table) {
@@ -273,26 +279,49 @@ struct StudyFindings {
 
 TTTLIB_INLINE nlohmann::ordered_json to_json(const Study& study, const StudyFindings& f, const StudyOptions& o, const StudyData& data,
                                              const std::vector<ReportTable>& mechanism, const std::string& command) {
-  nlohmann::ordered_json j{{"study", study.name}, {"title", study.title}, {"lesson", study.lesson}, {"result", f.result}, {"quick", o.quick},
-                           {"command", command}, {"version", concat("tttlib ", TTTLIB_VERSION_MAJOR, ".", TTTLIB_VERSION_MINOR, ".", TTTLIB_VERSION_PATCH)}, {"machine", machine_name()}, {"data", data.name},
-                           {"epochs", o.epochs}, {"batch_size", o.batch_size}, {"lr", o.lr}, {"weight_decay", o.weight_decay},
-                           {"backbone", {{"channels", o.backbone.channels}, {"depth", o.backbone.depth}, {"heads", o.backbone.heads}, {"patch", o.backbone.patch_size}}},
-                           {"smallest_resolved_difference", number_or_null(f.resolution)}};
+  nlohmann::ordered_json j{
+      {"study", study.name},
+      {"title", study.title},
+      {"lesson", study.lesson},
+      {"result", f.result},
+      {"quick", o.quick},
+      {"command", command},
+      {"version", concat("tttlib ", TTTLIB_VERSION_MAJOR, ".", TTTLIB_VERSION_MINOR, ".", TTTLIB_VERSION_PATCH)},
+      {"machine", machine_name()},
+      {"data", data.name},
+      {"epochs", o.epochs},
+      {"batch_size", o.batch_size},
+      {"lr", o.lr},
+      {"weight_decay", o.weight_decay},
+      {"backbone", {{"channels", o.backbone.channels}, {"depth", o.backbone.depth}, {"heads", o.backbone.heads}, {"patch", o.backbone.patch_size}}},
+      {"smallest_resolved_difference", number_or_null(f.resolution)}};
   j["mechanism"] = nlohmann::ordered_json::array();
   for (const ReportTable& table : mechanism) j["mechanism"].push_back(to_json(table));
   for (std::size_t r = 0; r < f.rows.size(); ++r) {
     const StudyOutcome& out = f.outcomes[r];
-    nlohmann::ordered_json row{{"name", f.rows[r].name}, {"mixer", f.rows[r].mixer.name}, {"top1", number_or_null(out.top1)},
-                               {"deviation", number_or_null(out.deviation)}, {"paper_top1", number_or_null(f.rows[r].paper)},
-                               {"paper_note", f.rows[r].paper_note}, {"paper_cost", f.rows[r].paper_cost}, {"train_loss", number_or_null(out.train_loss)},
-                               {"images_per_second", mean_speed(out)}, {"diverged", out.diverged}, {"parameters", out.parameters}, {"macs", out.macs},
-                               {"deit_small_parameters_millions", out.deit_parameters}, {"deit_small_macs_billions", out.deit_macs}};
+    nlohmann::ordered_json row{{"name", f.rows[r].name},
+                               {"mixer", f.rows[r].mixer.name},
+                               {"top1", number_or_null(out.top1)},
+                               {"deviation", number_or_null(out.deviation)},
+                               {"paper_top1", number_or_null(f.rows[r].paper)},
+                               {"paper_note", f.rows[r].paper_note},
+                               {"paper_cost", f.rows[r].paper_cost},
+                               {"train_loss", number_or_null(out.train_loss)},
+                               {"images_per_second", mean_speed(out)},
+                               {"diverged", out.diverged},
+                               {"parameters", out.parameters},
+                               {"macs", out.macs},
+                               {"deit_small_parameters_millions", out.deit_parameters},
+                               {"deit_small_macs_billions", out.deit_macs}};
     for (const StudyRun& run : out.runs) row["runs"].push_back(to_json(run));
     j["rows"].push_back(row);
   }
   j["claims"] = nlohmann::ordered_json::array();
   for (const Judged& c : f.claims)
-    j["claims"].push_back({{"claim", c.text}, {"paper_difference", number_or_null(c.paper)}, {"difference", number_or_null(c.ours)}, {"verdict", verdict_text(c.verdict)}});
+    j["claims"].push_back({{"claim", c.text},
+                           {"paper_difference", number_or_null(c.paper)},
+                           {"difference", number_or_null(c.ours)},
+                           {"verdict", verdict_text(c.verdict)}});
   j["pairs"] = {{"reproduced", f.pairs[0]}, {"reversed", f.pairs[1]}, {"within_noise", f.pairs[2]}};
   return j;
 }
@@ -309,8 +338,11 @@ TTTLIB_INLINE StudyFindings find_out(const Study& study, std::vector<StudyRow> r
   for (const Judged& j : f.claims) ++count[static_cast<int>(j.verdict)];
   const char* what = study.claims.empty() ? "comparisons" : "of the paper's orderings";
   f.result = fmt::format("{} {}: {} reproduced, {} reversed, {} within noise", f.claims.size(), what, count[0], count[1], count[2]);
-  if (study.claims.empty()) f.result = fmt::format("{} comparisons with {}: {} better, {} worse, {} within noise", f.claims.size(), f.rows[0].name, count[0], count[1], count[2]);
-  f.result += std::isfinite(f.resolution) ? fmt::format(" (differences below {:.1f} points).", f.resolution) : std::string(" (one seed or one row tells nothing).");
+  if (study.claims.empty())
+    f.result =
+        fmt::format("{} comparisons with {}: {} better, {} worse, {} within noise", f.claims.size(), f.rows[0].name, count[0], count[1], count[2]);
+  f.result += std::isfinite(f.resolution) ? fmt::format(" (differences below {:.1f} points).", f.resolution)
+                                          : std::string(" (one seed or one row tells nothing).");
   if (o.quick) f.result = "Quick run, which proves nothing. " + f.result;
   return f;
 }
@@ -319,31 +351,41 @@ TTTLIB_INLINE void show_experiment(StudyPage& page, const Study& study, const St
   page.table(accuracy_table(study, f.rows, f.outcomes));
   if (!study.remark.empty()) page.paragraph(study.remark);
   if (std::isfinite(f.resolution))
-    page.paragraph(fmt::format("The smallest difference this run can resolve is {:.1f} points: with {} seeds, two equal rows differ by more in one of twenty "
-                               "cases. What a seed does to all rows alike is taken away first. Test images are the same for all rows, so this is about chance in training, not about other images.", f.resolution, o.seeds));
+    page.paragraph(
+        fmt::format("The smallest difference this run can resolve is {:.1f} points: with {} seeds, two equal rows differ by more in one of twenty "
+                    "cases. What a seed does to all rows alike is taken away first. Test images are the same for all rows, so this is about chance "
+                    "in training, not about other images.",
+                    f.resolution, o.seeds));
   else page.paragraph("With one seed or one row nobody can tell chance from effect, so every difference counts as noise.");
   if (!f.claims.empty()) {
     const bool paper = !study.claims.empty();
-    ReportTable table{.caption = paper ? "The paper's orderings" : "Compared with the first row", .columns = {"ordering", "difference, points"}, .rows = {}};
+    ReportTable table{
+        .caption = paper ? "The paper's orderings" : "Compared with the first row", .columns = {"ordering", "difference, points"}, .rows = {}};
     if (paper) table.columns.push_back("paper: difference, points"), table.paper_column = table.columns.back();
     table.columns.push_back("verdict");
     for (const Judged& j : f.claims) {
       std::vector<std::string> row{j.text, std::isfinite(j.ours) ? fmt::format("{:+.1f}", j.ours) : "–"};
       if (paper) row.push_back(std::isfinite(j.paper) ? fmt::format("{:+.1f}", j.paper) : "–");
-      row.push_back(paper ? verdict_text(j.verdict) : j.verdict == StudyVerdict::reproduced ? "better" : j.verdict == StudyVerdict::reversed ? "worse" : "within noise");
+      row.push_back(paper                                   ? verdict_text(j.verdict)
+                    : j.verdict == StudyVerdict::reproduced ? "better"
+                    : j.verdict == StudyVerdict::reversed   ? "worse"
+                                                            : "within noise");
       table.rows.push_back(row);
     }
     page.table(table);
     if (paper)
-      page.paragraph(fmt::format("Reproduced: {}. Reversed: {}. Within noise: {}. Of all {} pairs of rows that differ in the paper, {} come out the same way, "
-                                 "{} the other way, {} cannot be told apart here.", list_of(f.claims, StudyVerdict::reproduced), list_of(f.claims, StudyVerdict::reversed),
-                                 list_of(f.claims, StudyVerdict::within_noise), f.pairs[0] + f.pairs[1] + f.pairs[2], f.pairs[0], f.pairs[1], f.pairs[2]));
+      page.paragraph(
+          fmt::format("Reproduced: {}. Reversed: {}. Within noise: {}. Of all {} pairs of rows that differ in the paper, {} come out the same way, "
+                      "{} the other way, {} cannot be told apart here.",
+                      list_of(f.claims, StudyVerdict::reproduced), list_of(f.claims, StudyVerdict::reversed),
+                      list_of(f.claims, StudyVerdict::within_noise), f.pairs[0] + f.pairs[1] + f.pairs[2], f.pairs[0], f.pairs[1], f.pairs[2]));
   }
   if (!study.axis.empty()) page.chart(axis_chart(study, f.rows, f.outcomes));
   page.chart(loss_chart(f.rows, f.outcomes, o));
   page.table(cost_table(study, f.rows, f.outcomes));
-  page.paragraph("MACs are multiply-accumulates, of the products and convolutions that are really done, the inner step's included. A DeiT-S here has 14 × 14 tokens, the "
-                 "mean over them instead of a class token, and this mixer in all 12 blocks.");
+  page.paragraph(
+      "MACs are multiply-accumulates, of the products and convolutions that are really done, the inner step's included. A DeiT-S here has 14 × 14 "
+      "tokens, the mean over them instead of a class token, and this mixer in all 12 blocks.");
 }
 
 }  // namespace detail

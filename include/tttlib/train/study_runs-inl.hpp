@@ -149,8 +149,10 @@ inline nlohmann::ordered_json number_or_null(double x) { return std::isfinite(x)
 inline double number_from(const nlohmann::ordered_json& j) { return j.is_null() ? std::numeric_limits<double>::quiet_NaN() : j.get<double>(); }
 
 TTTLIB_INLINE nlohmann::ordered_json to_json(const StudyRun& run) {
-  nlohmann::ordered_json j{{"top1", number_or_null(run.top1)}, {"train_loss", number_or_null(run.train_loss)},
-                           {"images_per_second", run.images_per_second}, {"seconds", run.seconds}};
+  nlohmann::ordered_json j{{"top1", number_or_null(run.top1)},
+                           {"train_loss", number_or_null(run.train_loss)},
+                           {"images_per_second", run.images_per_second},
+                           {"seconds", run.seconds}};
   if (run.diverged_at >= 0) j["diverged_at_step"] = run.diverged_at;
   for (const double loss : run.curve) j["curve"].push_back(number_or_null(loss));
   return j;
@@ -300,8 +302,9 @@ TTTLIB_INLINE std::vector<StudyOutcome> run_rows(const std::vector<StudyRow>& ro
       if (job.row == r) return void(expected[r] = expected_seconds(rows[r], data, o));
   });
   for (const StudyJob& job : jobs) total += expected[job.row];
-  fmt::print("{} runs, {} at a time, will take about {} if as many cores are free. Finished ones are kept in {}: after Ctrl-C the same command goes on.\n", jobs.size(), o.jobs,
-             duration_string(total / o.jobs), o.cache);
+  fmt::print(
+      "{} runs, {} at a time, will take about {} if as many cores are free. Finished ones are kept in {}: after Ctrl-C the same command goes on.\n",
+      jobs.size(), o.jobs, duration_string(total / o.jobs), o.cache);
   std::fflush(stdout);
   std::mutex guard;
   std::size_t count = 0;
