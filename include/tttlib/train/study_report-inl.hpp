@@ -151,13 +151,16 @@ inline double mean_speed(const StudyOutcome& o) {
 }
 
 TTTLIB_INLINE ReportTable accuracy_table(const Study& study, const std::vector<StudyRow>& rows, const std::vector<StudyOutcome>& outcomes) {
-  ReportTable table{.caption = "Accuracy beside the paper's",
-                    .columns = {study.column, "top-1, %", "paper: top-1, %", "training loss", "images/s of one core"},
-                    .paper_column = "paper: top-1, %"};
+  ReportTable table{.caption = "Accuracy", .columns = {study.column, "top-1, %"}, .rows = {}};
+  const bool paper = std::any_of(rows.begin(), rows.end(), [](const StudyRow& row) { return std::isfinite(row.paper); });
+  if (paper) table.caption = "Accuracy beside the paper's", table.columns.push_back(table.paper_column = "paper: top-1, %");
+  table.columns.insert(table.columns.end(), {"training loss", "images/s of one core"});
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    const std::string paper = std::isfinite(rows[r].paper) ? fmt::format("{:.1f}", rows[r].paper) : std::string("–");
-    table.rows.push_back({rows[r].name, accuracy_text(outcomes[r]), paper + (rows[r].paper_note.empty() ? "" : ", " + rows[r].paper_note),
-                          number_text(outcomes[r].train_loss, 3), number_text(mean_speed(outcomes[r]), 0)});
+    table.rows.push_back({rows[r].name, accuracy_text(outcomes[r])});
+    if (paper)
+      table.rows.back().push_back(number_text(rows[r].paper, 1) + (rows[r].paper_note.empty() ? "" : ", " + rows[r].paper_note));
+    table.rows.back().push_back(number_text(outcomes[r].train_loss, 3));
+    table.rows.back().push_back(number_text(mean_speed(outcomes[r]), 0));
   }
   return table;
 }
