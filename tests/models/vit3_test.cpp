@@ -49,7 +49,7 @@ TEST_CASE("any image size whose sides are multiples of the patch, square or not"
 TEST_CASE("patch size is free, unknown names list the known ones") {
   CHECK(create_model<float>("vit3_nano", {.num_classes = 10, .patch_size = 8})->named_parameters()[0].second->shape() == Shape{96, 3, 8, 8});
   CHECK_THROWS_WITH(create_model<float>("vit4"),
-                    "ttt::create_model: unknown model \"vit4\". Hint: known names: vit3_pico, vit3_nano, vit3_tiny, vit3_small, vit3_base, linear_pixels");
+                    "ttt::create_model: unknown model \"vit4\". Hint: known names: vit3_pico, vit3_nano, vit3_tiny, vit3_small, vit3_base, deit_nano, deit_tiny, deit_small, linear_pixels");
   CHECK_THROWS_AS(create_model<float>("vit3_nano", {.patch_size = 5}), ShapeError);
 }
 

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "tttlib/models/deit.hpp"
 #include "tttlib/models/linear_pixels.hpp"
 #include "tttlib/models/vit3.hpp"
 
@@ -21,13 +22,16 @@ inline constexpr ModelConfig model_configs[] = {
     {"vit3_tiny", 224, 16, 192, 12, 6, "arXiv 2512.01643, ViT3-T"},
     {"vit3_small", 224, 16, 384, 12, 6, "arXiv 2512.01643, ViT3-S"},
     {"vit3_base", 224, 16, 768, 12, 12, "arXiv 2512.01643, ViT3-B"},
+    {"deit_nano", 32, 4, 96, 6, 3, "this project; for 32 x 32 images"},
+    {"deit_tiny", 224, 16, 192, 12, 3, "arXiv 2012.12877, DeiT-T"},
+    {"deit_small", 224, 16, 384, 12, 6, "arXiv 2012.12877, DeiT-S"},
     {"linear_pixels", 32, 1, 3, 0, 1, "baseline: one linear layer on all pixels"},
 };
 
 /// What a user may change about a named model; unset values keep the table's.
 struct ModelOptions {
   std::int64_t num_classes = 1000;
-  std::optional<std::int64_t> image_size = {};  // any multiple of the patch; the default only matters for summaries
+  std::optional<std::int64_t> image_size = {};  // any multiple of the patch; DeiT learns positions for this size, others do not care
   std::optional<std::int64_t> patch_size = {};
   double drop_path = 0;
   TttPath path = TttPath::closed;
@@ -63,6 +67,17 @@ std::shared_ptr<Module<T>> create_model(const std::string& name, const ModelOpti
   if (o.num_classes < 1) fail<ShapeError>("create_model", concat("num_classes must be positive: ", o.num_classes));
   if (o.patch_size < 1 || image_size_of(name, options) % o.patch_size != 0)
     fail<ShapeError>("create_model", concat("image size must be a multiple of the patch: image ", image_size_of(name, options), ", patch ", o.patch_size));
+  if (name.rfind("deit_", 0) == 0) {
+    DeitOptions deit;
+    deit.image_size = image_size_of(name, options);
+    deit.patch_size = o.patch_size;
+    deit.channels = o.channels;
+    deit.depth = o.depth;
+    deit.heads = o.heads;
+    deit.num_classes = o.num_classes;
+    deit.drop_path = o.drop_path;
+    return std::make_shared<Deit<T>>(deit, mixers::softmax_attention<T>());
+  }
   if (name == "linear_pixels") return std::make_shared<LinearPixels<T>>(image_size_of(name, options), o.num_classes);
   return std::make_shared<Vit3<T>>(o);
 }

@@ -1,0 +1,2 @@
+// Studies for tttlib::compiled.
+#include "tttlib/train/study-inl.hpp"
