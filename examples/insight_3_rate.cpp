@@ -3,7 +3,7 @@
 // The inner step is one move of the weights by η times the gradient. With a small η the model that answers is hardly
 // another one than W0, the same for every image; with a large one the step overshoots and training on top of it breaks.
 // With the factor 1/(n√d) in the loss, η = 1 is a good size whatever the number of tokens, and a rate per token and head
-// that the network learns ("dynamic") brings nothing. (ViT³ paper, section 3.4 and Table 3.)
+// that the network learns ("dynamic") brings nothing. (ViT³ paper, section 3.)
 
 #include "insights/example_tokens.hpp"
 #include "tttlib/ttt/inner_train.hpp"

@@ -4,7 +4,7 @@
 // through the later ones, which are small at the start: less and less arrives. The three-layer model underfits: its
 // training loss is higher, too. What helps is a gate (glu) or a nonlinearity on a single layer (silu_fc); residuals and
 // identity starts bring a deeper model back to the level of a shallow one, not beyond.
-// (ViT³ paper, section 3.6 and Table 5.)
+// (ViT³ paper, section 3.)
 
 #include "insights/example_tokens.hpp"
 #include "tttlib/ttt/inner_train.hpp"
