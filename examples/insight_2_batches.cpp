@@ -3,7 +3,7 @@
 // Text has an order, and inner training goes through it in small batches. An image has none that matters: with one batch of
 // all tokens the layer does not care how they are listed (it is permutation-equivariant), with two or more it does, and
 // every batch is another step that waits for the one before. More epochs over the full batch keep the symmetry; they cost
-// steps too, and too many of them at rate 1 diverge. (ViT³ paper, section 3.3 and Table 2.)
+// steps too, and too many of them at rate 1 diverge. (ViT³ paper, section 3.)
 
 #include <chrono>
 

@@ -2,7 +2,7 @@
 //
 // The inner model is the layer's memory of one image. Unlike attention, whose memory grows with the number of tokens, it
 // has a fixed size, and width is the plain way to enlarge it: accuracy grows steadily with the hidden width, at a price in
-// parameters and products. (ViT³ paper, section 3.5 and Table 4.)
+// parameters and products. (ViT³ paper, section 3.)
 
 #include "insights/example_tokens.hpp"
 #include "tttlib/ttt/inner_train.hpp"

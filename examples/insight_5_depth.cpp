@@ -4,7 +4,7 @@
 // through the later ones, which are small at the start: less and less arrives. The three-layer model underfits: its
 // training loss is higher, too. What helps is a gate (glu) or a nonlinearity on a single layer (silu_fc); residuals and
 // identity starts bring a deeper model back to the level of a shallow one, not beyond.
-// (ViT³ paper, section 3.6 and Table 5.)
+// (ViT³ paper, section 3.)
 
 #include "insights/example_tokens.hpp"
 #include "tttlib/ttt/inner_train.hpp"
@@ -50,7 +50,8 @@ void look_at(StudyPage& page, const Tokens& t, double deviation, const std::stri
       if (n > 0) state = inner_update<double>(model, state, {t.k, t.v, {}}, {.loss = losses::mse, .epochs = n - done}).detach();
       done = n;
       line.x.push_back(static_cast<double>(n));
-      line.y.push_back(inner_loss(model, losses::mse, state.w, t) / of_zero);
+      const double error = inner_loss(model, losses::mse, state.w, t) / of_zero;
+      line.y.push_back(error < 4 ? error : std::numeric_limits<double>::quiet_NaN());  // larger ones never come back
     }
     for (const std::size_t at : {std::size_t(0), std::size_t(1), steps.size() - 1})
       row.push_back(std::isfinite(line.y[at]) ? fmt::format("{:.3f}", line.y[at]) : "diverged");

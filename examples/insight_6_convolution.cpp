@@ -3,7 +3,7 @@
 // A model of single tokens (glu) lets a token speak to the others only through the trained weights: near and far are the
 // same to it, so the layer is global and blind to place. A convolution is trained on the whole image as well, so it is as
 // global, and its answer at a place also mixes the queries around it. The depthwise one costs next to nothing and does best.
-// (ViT³ paper, section 3.7 and Table 6.)
+// (ViT³ paper, section 3.)
 //
 // The picture shows how far one changed key, and one changed token, reaches.
 
