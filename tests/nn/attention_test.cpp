@@ -62,7 +62,7 @@ TEST_CASE("the layer: heads do not mix before the projection, tokens keep their 
   const Tensor<double> x = randn<double>({2, 2, 3, 8});  // [B, h, w, C]
   const Tensor<double> o = layer(x);
   CHECK(o.shape() == x.shape());
-  const Tensors<double> parts = split((*layer.qkv)(reshape(x, {2, 6, 8})), {8, 8, 8});  // 3 × [B, N, C]
+  const Tensors<double> parts = split((*layer.qkv)(reshape(x, {2, 6, 8})), {8, 8, 8}, -1);  // 3 × [B, N, C]
   Tensors<double> heads;
   for (std::int64_t h = 0; h < 2; ++h) {
     const auto of = [&](int i) { return slice(parts[static_cast<std::size_t>(i)], 2, 4 * h, 4 * h + 4); };  // [B, N, d]
