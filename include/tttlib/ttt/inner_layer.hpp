@@ -60,16 +60,20 @@ class InnerTrainingLayer : public Module<T> {
 
   /// [B, h, w, C] -> [B, h, w, C].
   Tensor<T> forward(const Tensor<T>& x) override {
+    const Tensor<T> o = inner_scan(task(x)).output;                                          // [B, H, N, d]
+    return (*proj)(reshape(permute(o, {0, 2, 1, 3}), x.shape()));                            // [B, h, w, C]
+  }
+
+  /// What x asks of the heads: [B, h, w, C] -> q, k, v [B, H, N, d].
+  InnerTask<T> task(const Tensor<T>& x) {
     if (x.dim() != 4 || x.size(3) != channels_)
       fail<ShapeError>("InnerTrainingLayer", concat("needs a grid [B, h, w, ", channels_, "]: x ", x.shape()));
     const std::int64_t B = x.size(0), N = x.size(1) * x.size(2);
     const Tensors<T> parts = split((*qkv)(x), {channels_, channels_, channels_}, -1);                       // 3 × [B, h, w, C]
-    const Tensor<T> q = to_heads(parts[0]), k = to_heads(parts[1]), v = to_heads(parts[2]);                // [B, H, N, d]
     InnerOptions<T> now = options;
     if (rate) now.token_rates = {permute(reshape(sigmoid((*rate)(x)), {B, N, heads_}), {0, 2, 1})};        // [B, H, N]
     if (head_rate.defined()) now.head_rate = head_rate;                                                    // [H]
-    const Tensor<T> o = inner_scan(model_for(x.size(1), x.size(2)), w0, q, k, v, now).output;              // [B, H, N, d]
-    return (*proj)(reshape(permute(o, {0, 2, 1, 3}), x.shape()));                                          // [B, h, w, C]
+    return {model_for(x.size(1), x.size(2)), w0, to_heads(parts[0]), to_heads(parts[1]), to_heads(parts[2]), now};
   }
 
  private:

@@ -11,6 +11,15 @@
 
 namespace ttt {
 
+/// What the heads of a layer are asked: a model with its weights W0, [H, …] each, and queries, keys and values [B, H, N, d].
+template <class T>
+struct InnerTask {
+  InnerModel<T> model;
+  Tensors<T> w0;
+  Tensor<T> q, k, v;
+  InnerOptions<T> options = {};
+};
+
 namespace detail {
 /// One step on a causal chunk. Throws Error if the dual form is asked for and not possible, or more than one step is.
 template <class T>
@@ -74,6 +83,10 @@ InnerResult<T> inner_scan(const InnerModel<T>& model, const Tensors<T>& w0, cons
                           const Tensor<T>& v, const InnerOptions<T>& options = {}) {
   require_fit(model, w0, k, v, options);
   return inner_scan(model, initial_state(w0, k.size(0)), q, k, v, options);
+}
+template <class T>
+InnerResult<T> inner_scan(const InnerTask<T>& task) {
+  return inner_scan(task.model, task.w0, task.q, task.k, task.v, task.options);
 }
 
 }  // namespace ttt

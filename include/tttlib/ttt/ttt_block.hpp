@@ -6,6 +6,7 @@
 #include "tttlib/nn/linear.hpp"
 #include "tttlib/ttt/closed_form.hpp"
 #include "tttlib/ttt/inner_models.hpp"
+#include "tttlib/ttt/inner_scan.hpp"
 #include "tttlib/ttt/rope.hpp"
 
 namespace ttt {
@@ -42,21 +43,35 @@ class TttBlock : public Module<T> {
 
   /// [B, h, w, C] -> [B, h, w, C].
   Tensor<T> forward(const Tensor<T>& x) override {
+    const Heads heads = tasks(x);
+    const Tensor<T> o1 = answer_glu(heads.glu);                                              // [B, H, N, d]
+    const Tensor<T> o2 = answer_conv(heads.conv, x.size(1), x.size(2));                      // [B, 1, N, d]
+    const Shape all{x.size(0), x.size(1), x.size(2), channels_}, one{x.size(0), x.size(1), x.size(2), channels_ / heads_};
+    const Tensor<T> joined = reshape(permute(o1, {0, 2, 1, 3}), all);                        // [B, h, w, C]
+    return (*proj)(cat<T>({joined, reshape(o2, one)}, -1));                                  // [B, h, w, C]
+  }
+
+  /// What the H heads and the extra head are asked: q, k, v [B, H, N, d] and [B, 1, N, d].
+  struct Heads {
+    InnerTask<T> glu, conv;
+  };
+  /// The tasks that x makes: [B, h, w, C].
+  Heads tasks(const Tensor<T>& x) {
     if (x.dim() != 4 || x.size(3) != channels_)
       fail<ShapeError>("TttBlock", concat("needs a grid [B, h, w, ", channels_, "]: x ", x.shape()));
-    const std::int64_t B = x.size(0), h = x.size(1), w = x.size(2), C = channels_, d = C / heads_;
-    const Tensors<T> parts = split((*qkv)(x), {C, C, C, d, d, d}, -1);            // 3 × [B, h, w, C], 3 × [B, h, w, d]
-    const Tensor<T> q1 = to_heads(rotate(parts[0])), k1 = to_heads(rotate(parts[1])), v1 = to_heads(parts[2]);  // [B, H, N, d]
-    const Tensor<T> o1 = glu_heads(q1, k1, v1);                                   // [B, H, N, d]
-    const Tensor<T> o2 = conv_head(parts[3], parts[4], parts[5]);                 // [B, h, w, d]
-    const Tensor<T> joined = reshape(permute(o1, {0, 2, 1, 3}), {B, h, w, C});    // [B, h, w, C]
-    return (*proj)(cat<T>({joined, o2}, -1));                                     // [B, h, w, C]
+    const std::int64_t h = x.size(1), w = x.size(2), C = channels_, d = C / heads_;
+    const Tensors<T> parts = split((*qkv)(x), {C, C, C, d, d, d}, -1);                       // 3 × [B, h, w, C], 3 × [B, h, w, d]
+    const InnerOptions<T> options{.loss = losses::block_dot, .clip = true};
+    return {{inner::glu<T>(d), {reshape(w1, {heads_, d, d}), reshape(w2, {heads_, d, d})},   // W0: 2 × [H, d, d]
+             to_heads(rotate(parts[0]), heads_), to_heads(rotate(parts[1]), heads_), to_heads(parts[2], heads_), options},
+            {inner::dwconv3x3<T>(d, h, w), {unsqueeze(w3, 0)},                               // W0: [1, d, 1, 3, 3]
+             to_heads(parts[3], 1), to_heads(parts[4], 1), to_heads(parts[5], 1), options}};
   }
 
  private:
-  /// [B, h, w, C] -> [B, H, N, d], a view.
-  Tensor<T> to_heads(const Tensor<T>& x) const {
-    const Tensor<T> tokens = reshape(x, {x.size(0), x.size(1) * x.size(2), heads_, channels_ / heads_});  // [B, N, H, d]
+  /// [B, h, w, n·d] -> [B, n, N, d], a view.
+  static Tensor<T> to_heads(const Tensor<T>& x, std::int64_t n) {
+    const Tensor<T> tokens = reshape(x, {x.size(0), x.size(1) * x.size(2), n, x.size(3) / n});  // [B, N, n, d]
     return permute(tokens, {0, 2, 1, 3});
   }
 
@@ -65,26 +80,18 @@ class TttBlock : public Module<T> {
     return Rope<T>(x.size(1), x.size(2), channels_)(x);
   }
 
-  /// o1 = (q W1*) ⊙ SiLU(q W2*): q, k, v [B, H, N, d] -> [B, H, N, d].
-  Tensor<T> glu_heads(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) const {
-    const std::int64_t d = channels_ / heads_;
-    const Tensors<T> w0{reshape(w1, {heads_, d, d}), reshape(w2, {heads_, d, d})};  // [H, d, d]
-    const InnerModel<T> model = inner::glu<T>(d);
-    const Tensors<T> w = path == TttPath::closed ? closed_form::glu_step(w0, k, v, T(1))
-                                                 : inner_train(model, w0, k, v, {.loss = losses::block_dot, .clip = true});
-    return model(q, w);
+  /// o1 = (q W1*) ⊙ SiLU(q W2*): [B, H, N, d].
+  Tensor<T> answer_glu(const InnerTask<T>& task) const {
+    if (path == TttPath::nested) return inner_scan(task).output;
+    return task.model(task.q, closed_form::glu_step(task.w0, task.k, task.v, T(1)));
   }
 
-  /// o2 = depthwise 3×3 convolution of q with each image's own kernel: q, k, v [B, h, w, d] -> [B, h, w, d].
-  Tensor<T> conv_head(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) const {
-    const std::int64_t B = q.size(0), h = q.size(1), w = q.size(2), d = q.size(3);
-    if (path == TttPath::closed)
-      return depthwise_conv2d(q, closed_form::dwconv3x3_step(w3, k, v, T(1)), {.padding = {1, 1}});
-    const Shape one_head{B, 1, h * w, d};
-    const InnerModel<T> model = inner::dwconv3x3<T>(d, h, w);
-    const Tensors<T> trained = inner_train(model, Tensors<T>{unsqueeze(w3, 0)}, reshape(k, one_head), reshape(v, one_head),
-                                           {.loss = losses::block_dot, .clip = true});
-    return reshape(model(reshape(q, one_head), trained), q.shape());
+  /// o2 = depthwise 3×3 convolution of q with each image's own kernel, on the h × w grid: [B, 1, N, d].
+  Tensor<T> answer_conv(const InnerTask<T>& task, std::int64_t h, std::int64_t w) const {
+    if (path == TttPath::nested) return inner_scan(task).output;
+    const Shape grid{task.q.size(0), h, w, task.q.size(3)};
+    const Tensor<T> q = reshape(task.q, grid), k = reshape(task.k, grid), v = reshape(task.v, grid);  // [B, h, w, d]
+    return reshape(depthwise_conv2d(q, closed_form::dwconv3x3_step(w3, k, v, T(1)), {.padding = {1, 1}}), task.q.shape());
   }
 
   std::int64_t channels_, heads_;
