@@ -8,7 +8,7 @@
 // The picture shows how far one changed key, and one changed token, reaches.
 
 #include "insights/example_tokens.hpp"
-#include "tttlib/io/image.hpp"
+#include "tttlib/io/heat_map.hpp"
 #include "tttlib/ttt/inner_train.hpp"
 
 using namespace insights;
@@ -18,28 +18,11 @@ namespace {
 constexpr std::int64_t side = 13, d = 16, centre = side * side / 2;
 constexpr int cell = 14, gap = 24, title = 26, map_size = cell * static_cast<int>(side);
 
-/// Dark blue for 1e-4 and less, over green, to yellow for 1.
-Color colour_of(double change) {
-  static constexpr double stops[5][3] = {{38, 16, 66}, {48, 84, 140}, {32, 146, 140}, {110, 206, 88}, {253, 231, 37}};
-  const double at = std::clamp(std::log10(std::max(change, 1e-12)) + 4, 0.0, 4.0);
-  const auto low = static_cast<std::size_t>(std::min(at, 3.999));
-  const double share = at - static_cast<double>(low);
-  const auto channel = [&](std::size_t c) { return static_cast<std::uint8_t>(stops[low][c] + share * (stops[low + 1][c] - stops[low][c])); };
-  return {channel(0), channel(1), channel(2)};
-}
-void fill(Image& image, int x, int y, int width, int height, Color color) {
-  for (int row = y; row < y + height; ++row)
-    for (int column = x; column < x + width; ++column) {
-      std::uint8_t* pixel = image.at(column, row);
-      pixel[0] = color.red, pixel[1] = color.green, pixel[2] = color.blue;
-    }
-}
 void draw_map(Image& image, int column, int row, const std::string& name, const std::vector<double>& change) {
   const int left = gap + column * (map_size + gap), top = title + row * (map_size + title + 8);
   draw_text(image, left, top - 20, name, {38, 42, 48}, 2);
-  for (int i = 0; i < static_cast<int>(side * side); ++i)
-    fill(image, left + i % static_cast<int>(side) * cell, top + i / static_cast<int>(side) * cell, cell - 1, cell - 1,
-         colour_of(change[static_cast<std::size_t>(i)]));
+  const auto color = [](double size) { return heat_color(std::log10(std::max(size, 1e-12)) / 4 + 1); };  // 1e-4 and less to 1
+  draw_heat_map(image, left, top, change, static_cast<int>(side), cell, color);
 }
 
 /// How far a change in the middle of the grid reaches in the output.
@@ -61,7 +44,7 @@ void mechanism(StudyPage& page) {
                     .columns = {"inner model", "changed", "in the middle", "its 8 neighbours", "all others", "near over far"},
                     .rows = {}};
   Image image(gap + 3 * (map_size + gap), 2 * (map_size + title + 8));
-  fill(image, 0, 0, image.width, image.height, {250, 250, 248});
+  fill_rectangle(image, 0, 0, image.width, image.height, {250, 250, 248});
   for (int m = 0; m < 3; ++m) {
     const auto& [name, model] = models[static_cast<std::size_t>(m)];
     const double deviation = m == 0 ? 1 / std::sqrt(double(d)) : m == 1 ? 1 / std::sqrt(9.0 * d) : 1.0 / 3;

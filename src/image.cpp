@@ -19,7 +19,10 @@
 #define STBI_NO_STDIO
 #define STBI_WRITE_NO_STDIO
 #include <stb_easy_font.h>
+#define STB_IMAGE_RESIZE_STATIC
+#define STB_IMAGE_RESIZE_IMPLEMENTATION
 #include <stb_image.h>
+#include <stb_image_resize.h>
 #include <stb_image_write.h>
 
 namespace ttt {
@@ -105,6 +108,29 @@ void write_png(const std::string& path, const Image& image) {
   write_file_atomically(path, bytes, "write_png");
 }
 
+Image resize(const Image& image, int width, int height) {
+  check_size("resize", image);
+  if (width < 1 || height < 1 || std::int64_t(width) * height > max_pixels)
+    fail<ShapeError>("resize", concat("no size for a picture: width ", width, ", height ", height));
+  Image result(width, height, image.channels);
+  if (!stbir_resize_uint8(image.pixels.data(), image.width, image.height, 0, result.pixels.data(), width, height, 0, image.channels))
+    fail<Error>("resize", "out of memory: " + size_text(result));
+  return result;
+}
+
+void fill_rectangle(Image& image, int x, int y, int width, int height, Color color) {
+  check_size("fill_rectangle", image);
+  if (image.channels != 3) fail<ShapeError>("fill_rectangle", "picture must have 3 channels: " + size_text(image));
+  const int right = std::min(x + width, image.width), bottom = std::min(y + height, image.height);
+  for (int row = std::max(y, 0); row < bottom; ++row)
+    for (int column = std::max(x, 0); column < right; ++column) {
+      std::uint8_t* pixel = image.at(column, row);
+      pixel[0] = color.red;
+      pixel[1] = color.green;
+      pixel[2] = color.blue;
+    }
+}
+
 int text_width(const std::string& text, int scale) {
   std::string line = printable(text);
   return stb_easy_font_width(line.data()) * scale;
@@ -122,14 +148,8 @@ void draw_text(Image& image, int x, int y, const std::string& text, Color color,
   };
   for (int i = 0; i < rectangles; ++i) {
     const Vertex* corner = &vertices[static_cast<std::size_t>(i) * 4];
-    const int right = std::min(pixel(x, corner[2].x), image.width),
-              bottom = std::min(pixel(y, corner[2].y), image.height);
-    for (int py = std::max(pixel(y, corner[0].y), 0); py < bottom; ++py)
-      for (int px = std::max(pixel(x, corner[0].x), 0); px < right; ++px) {
-        image.at(px, py)[0] = color.red;
-        image.at(px, py)[1] = color.green;
-        image.at(px, py)[2] = color.blue;
-      }
+    const int left = pixel(x, corner[0].x), top = pixel(y, corner[0].y);
+    fill_rectangle(image, left, top, pixel(x, corner[2].x) - left, pixel(y, corner[2].y) - top, color);
   }
 }
 

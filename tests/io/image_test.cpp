@@ -4,6 +4,7 @@
 
 #include "catch.hpp"
 #include "io/temporary_folder.hpp"
+#include "tttlib/io/heat_map.hpp"
 #include "tttlib/io/image_grid.hpp"
 
 using namespace ttt;
@@ -138,6 +139,49 @@ TEST_CASE("draw_text draws inside the picture only") {
   CHECK(count(clipped, white) < 60 * 12);
   Image grey(5, 5, 1);
   CHECK_THROWS_AS(draw_text(grey, 0, 0, "a", white), ShapeError);
+}
+
+TEST_CASE("fill_rectangle fills inside the picture only") {
+  const Color white{255, 255, 255};
+  Image image(6, 4);
+  fill_rectangle(image, -2, 2, 4, 10, white);
+  CHECK(count(image, white) == 4);
+  fill_rectangle(image, 7, 1, 3, 1, white);
+  CHECK(count(image, white) == 4);
+  Image grey(5, 5, 1);
+  CHECK_THROWS_AS(fill_rectangle(grey, 0, 0, 1, 1, white), ShapeError);
+}
+
+TEST_CASE("resize keeps an even picture even, averages where it shrinks and reaches the corners where it grows") {
+  Image halves(8, 2);
+  fill_rectangle(halves, 4, 0, 4, 2, {200, 100, 50});
+  const Image small = resize(halves, 2, 1);
+  CHECK(small.at(0, 0)[0] < 40);
+  CHECK(small.at(1, 0)[0] > 160);
+  const Image large = resize(halves, 32, 8);
+  CHECK((large.width == 32 && large.height == 8 && large.channels == 3));
+  CHECK(large.at(0, 0)[0] == 0);
+  CHECK(large.at(31, 7)[0] == 200);
+  CHECK(large.at(31, 7)[2] == 50);
+  Image even(5, 7);
+  fill_rectangle(even, 0, 0, 5, 7, {9, 8, 7});
+  CHECK(count(resize(even, 11, 3), {9, 8, 7}) == 33);
+  CHECK_THROWS_AS(resize(even, 0, 3), ShapeError);
+  CHECK_THROWS_AS(resize(Image(), 3, 3), ShapeError);
+}
+
+TEST_CASE("heat maps: the least number is dark blue, the largest yellow; signs differ; numbers must fill their rows") {
+  Image page(6, 4);
+  draw_heat_map(page, 0, 0, {0, 0.5, 1, 2, -1, std::nan("")}, 3, 2, heat_color);
+  const auto red = [&](int x, int y) { return int(*page.at(x, y)); };
+  CHECK(red(0, 0) == 38);   // 0
+  CHECK(red(5, 1) == 253);  // 1
+  CHECK(red(1, 3) == 253);  // above
+  CHECK(red(3, 3) == 38);   // below
+  CHECK(red(5, 3) == 38);   // not a number
+  CHECK((signed_color(-1).blue > signed_color(-1).red && signed_color(1).red > signed_color(1).blue));
+  CHECK((signed_color(0).red == 247 && signed_color(0).blue == 247));
+  CHECK_THROWS_AS(draw_heat_map(page, 0, 0, {1, 2, 3}, 2, 1, heat_color), ShapeError);
 }
 
 TEST_CASE("image_grid shows every tile, and right and wrong predictions differ") {

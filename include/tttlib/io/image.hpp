@@ -41,6 +41,13 @@ Image read_image(const std::string& path, int channels = 3);
 /// for a picture whose size and pixels do not agree.
 void write_png(const std::string& path, const Image& image);
 
+/// The picture at another size: an area average where it shrinks, smooth in between where it grows.
+/// Throws ShapeError for sizes below 1.
+Image resize(const Image& image, int width, int height);
+
+/// Fills a rectangle of an RGB picture, clipped at the borders.
+void fill_rectangle(Image& image, int x, int y, int width, int height, Color color);
+
 /// Draws one line of ASCII with its upper left corner at (x, y) onto an RGB picture, clipped at the borders;
 /// each dot of the letters, which are 8 dots high, is `scale` pixels wide.
 void draw_text(Image& image, int x, int y, const std::string& text, Color color, int scale = 1);

@@ -28,16 +28,6 @@ namespace detail {
 inline constexpr Color grid_paper{250, 250, 248}, grid_ink{38, 42, 48}, grid_faint{200, 203, 208};
 inline constexpr Color grid_right{34, 150, 84}, grid_wrong{208, 52, 60};
 
-inline void fill_rectangle(Image& image, int x, int y, int width, int height, Color color) {
-  for (int row = y; row < y + height; ++row)
-    for (int column = x; column < x + width; ++column) {
-      std::uint8_t* pixel = image.at(column, row);
-      pixel[0] = color.red;
-      pixel[1] = color.green;
-      pixel[2] = color.blue;
-    }
-}
-
 /// A check mark or a cross on a field of 7 x 7 dots: the font has neither.
 inline void draw_mark(Image& image, int x, int y, bool right, int scale) {
   static const char* const check[] = {"......#", ".....##", "#...##.", "##.##..",
