@@ -21,7 +21,7 @@ using namespace ttt;
 
 int main(int argc, char** argv) {
   CLI::App app("Speed of a model", "tttlib_bench");
-  std::string name = "vit3_nano", mode = "train", path = "closed";
+  std::string name = "vit3_nano", mode = "train", path = "fused";
   int batch = 64, threads = num_threads(), repeat = 10;
   std::int64_t image_size = 0, classes = 0;
   bool as_json = false;
@@ -32,7 +32,7 @@ int main(int argc, char** argv) {
   app.add_option("--classes", classes, "Number of classes; default: 10 for models of 32 x 32 images, else 1000")->check(program::whole(1, 10000000));
   app.add_option("--threads", threads)->check(program::whole(1, 1024))->capture_default_str();
   app.add_option("--repeat", repeat, "Timed steps")->check(program::whole(1, 1000000))->capture_default_str();
-  app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"closed", "nested"}))->capture_default_str();
+  app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
   app.add_flag("--json", as_json);
   return program::run(app, argc, argv, [&] {
     set_num_threads(threads);
@@ -40,7 +40,7 @@ int main(int argc, char** argv) {
     if (classes == 0) classes = model_config(name).image_size == 32 ? 10 : 1000;
     ModelOptions options;
     options.num_classes = classes;
-    options.path = path == "nested" ? TttPath::nested : TttPath::closed;
+    options.path = ttt_path(path);
     if (image_size > 0) options.image_size = image_size;
     const std::int64_t side = image_size_of(name, options);
     auto model = create_model<float>(name, options);

@@ -130,7 +130,7 @@ int main(int argc, char** argv) {
   CLI::App app("Trains an image classifier", "train_classifier");
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // so that options after a preset win
   TrainOptions options;
-  std::string data = "shapes", model_name = "vit3_nano", weights, path = "closed";
+  std::string data = "shapes", model_name = "vit3_nano", weights, path = "fused";
   int threads = num_threads();
   std::int64_t shapes_count = 10000;
   bool no_augment = false, evaluate_only = false, summary = false;
@@ -152,7 +152,7 @@ int main(int argc, char** argv) {
   app.add_option("--patch-size", patch_size, "Side of the patches; default: the model's")->check(program::whole(1, 8192));
   app.add_option("--classes", classes, "Number of classes of the summary")->check(program::whole(1, 10000000));
   app.add_option("--shapes-count", shapes_count, "Training images of the shapes set")->check(program::whole(1, 100000000))->capture_default_str();
-  app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"closed", "nested"}))->capture_default_str();
+  app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
   app.add_option("--out", options.out, "Output folder")->capture_default_str();
   app.add_option("--weights", weights, "Weights to start from, or to evaluate");
   app.add_flag("--no-augment", no_augment, "No random crops and flips");
@@ -167,7 +167,7 @@ int main(int argc, char** argv) {
     std::optional<Size> size;
     if (!image_size.empty()) size = parse_size(image_size);
     ModelOptions model_options;
-    model_options.path = path == "nested" ? TttPath::nested : TttPath::closed;
+    model_options.path = ttt_path(path);
     model_options.patch_size = patch_size;
     if (size) model_options.image_size = size->height;
     const std::int64_t side = image_size_of(model_name, model_options);

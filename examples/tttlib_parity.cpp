@@ -1,7 +1,7 @@
 // tttlib_parity: runs golden cases (inputs, outputs and gradients of a reference implementation, one safetensors file
 // each) and prints how far this library is from them.
 //
-//   tttlib_parity [--dtype float|double] [--path auto|nested|closed] [--perturb] FILE|DIR…
+//   tttlib_parity [--dtype float|double] [--path fused|closed|nested] [--perturb] FILE|DIR…
 //
 // One line per case with the relative error (2-norm) of outputs and of gradients; a line for each file it skips and
 // why; then "N passed, N failed". Exits with 1 if a case failed or none ran.
@@ -28,7 +28,7 @@ using nlohmann::json;
 using namespace ttt;
 
 struct Settings {
-  TttPath path = TttPath::closed;
+  TttPath path = TttPath::fused;
   bool perturb = false;
 };
 
@@ -406,15 +406,15 @@ int run(const std::vector<std::string>& arguments, bool in_double, const Setting
 
 int main(int argc, char** argv) {
   CLI::App app("Compares tttlib with golden cases of a reference implementation", "tttlib_parity");
-  std::string dtype = "double", path = "auto";
+  std::string dtype = "double", path = "fused";
   std::vector<std::string> arguments;
   Settings settings;
   app.add_option("--dtype", dtype, "Precision to compute in")->check(CLI::IsMember({"float", "double"}))->capture_default_str();
-  app.add_option("--path", path, "How the inner step is computed")->check(CLI::IsMember({"auto", "nested", "closed"}))->capture_default_str();
+  app.add_option("--path", path, "How the inner step is computed")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
   app.add_flag("--perturb", settings.perturb, "Move one weight of every case by 1 %: each case must then fail");
   app.add_option("files", arguments, "Case files, or folders of them")->required();
   return program::run(app, argc, argv, [&] {
-    settings.path = path == "nested" ? TttPath::nested : TttPath::closed;
+    settings.path = ttt_path(path);
     return run(arguments, dtype == "double", settings);
   });
 }

@@ -13,7 +13,7 @@ fails_clearly() {
 }
 
 for dtype in double float; do
-  for path in closed nested; do
+  for path in fused closed nested; do
     expect 0 "8 passed, 0 failed" "$parity" --dtype $dtype --path $path "$golden"
     fails_clearly 8 --dtype $dtype --path $path "$golden"
   done
@@ -22,7 +22,7 @@ done
 mkdir "$work/empty"
 expect 1 "no case ran" "$parity" "$work/empty"
 expect_error "ttt::parity: no such file or folder: $work/missing" "$parity" "$work/missing"
-expect_error "ttt::tttlib_parity: --path: fused not in {auto,nested,closed}" "$parity" --path fused "$golden"
+expect_error "ttt::tttlib_parity: --path: quick not in {fused,closed,nested}" "$parity" --path quick "$golden"
 expect_error "ttt::tttlib_parity: files is required" "$parity"
 expect_error "ttt::tttlib_parity: cannot write to the standard output" bash -c '"$0" "$1" > /dev/full' "$parity" "$golden/optim_and_loss.safetensors"
 head -c 1000 "$golden/optim_and_loss.safetensors" > "$work/cut.safetensors"
@@ -53,10 +53,12 @@ if [ -n "${TTTLIB_GOLDEN:-}" ]; then
   expect 0 " 0 failed" "$parity" "$TTTLIB_GOLDEN"
   ran=$(grep -c '^ok' "$work/output")
   [ "$ran" -ge 33 ] || { echo "FAIL: only $ran cases of TTTLIB_GOLDEN ran"; failures=$((failures + 1)); }
-  expect 0 " 0 failed" "$parity" --path nested "$TTTLIB_GOLDEN"
+  for path in closed nested; do
+    expect 0 " 0 failed" "$parity" --path $path "$TTTLIB_GOLDEN"
+  done
   for dtype in double float; do
     expect 0 " 0 failed" "$parity" --dtype $dtype "$TTTLIB_GOLDEN"
-    for path in closed nested; do
+    for path in fused nested; do
       fails_clearly "$ran" --dtype $dtype --path $path "$TTTLIB_GOLDEN"
     done
   done

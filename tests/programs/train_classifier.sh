@@ -39,7 +39,7 @@ done
 expect_error "the built-in shapes are square: --image-size 16 x 32" "$train" --image-size 16x32 --out "$work/out"
 expect_error "not expected: " "$train" --epoch 3
 expect_error "ttt::train_classifier: --epochs: " "$train" --epochs
-expect_error "ttt::train_classifier: --path: fused not in {closed,nested}" "$train" --path fused
+expect_error "ttt::train_classifier: --path: quick not in {fused,closed,nested}" "$train" --path quick
 
 # The table of modules, at any size and patch.
 expect 0 "[1, 8, 12, 96]" "$train" --summary --image-size 32x48
@@ -67,7 +67,7 @@ fi
 # What a resumed run must have in common with the first; numbers count in full.
 expect_error "belongs to another run: it has lr 0.001; this run has lr 0.5. Hint: " "$train" "${small[@]}" --lr 0.5 --out "$work/run" --resume
 expect_error "it has lr 0.001; this run has lr 0.0010000001" "$train" "${small[@]}" --lr 0.0010000001 --out "$work/run" --resume
-expect_error "it has path closed; this run has path nested" "$train" "${small[@]}" --path nested --out "$work/run" --resume
+expect_error "it has path fused; this run has path nested" "$train" "${small[@]}" --path nested --out "$work/run" --resume
 
 # Wrong weights are named, three of each kind.
 expect_error "unexpected (patch_embed.proj.weight, patch_embed.proj.bias, blocks.0.cpe.weight, …)" \

@@ -127,6 +127,29 @@ template <class T>
 void truncated_normal(std::uint64_t seed, std::uint64_t stream, double std, double bound, View<T> y) {
   TTT_RUN(y, truncated_normal, seed, stream, std, bound, y);
 }
+/// o = the answers of GLU heads after their inner step: q, k, v, o [B, H, N, d], w1, w2 [H, d, d]; the inner gradients are
+/// kept in `gradient` [B, H, d, 2d] unless it is null
+template <class T>
+void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, T* gradient, View<T> o) {
+  TTT_RUN(o, ttt_glu, q, k, v, w1, w2, step, gradient, o);
+}
+/// its cotangents, through the inner step, from that of o
+template <class T>
+void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const T* gradient,
+                  View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2) {
+  TTT_RUN(o, ttt_glu_pull, q, k, v, w1, w2, step, gradient, o, dq, dk, dv, dw1, dw2);
+}
+/// the same for the head whose inner model is a depthwise 3×3 convolution: q, k, v, o [B, h, w, d] with neighbouring
+/// channels, w [1, d, 3, 3], gradient [B, 9, d]
+template <class T>
+void ttt_dwconv(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, T* gradient, View<T> o) {
+  TTT_RUN(o, ttt_dwconv, q, k, v, w, step, gradient, o);
+}
+template <class T>
+void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const T* gradient, View<const T> o,
+                     View<T> dq, View<T> dk, View<T> dv, View<T> dw) {
+  TTT_RUN(o, ttt_dwconv_pull, q, k, v, w, step, gradient, o, dq, dk, dv, dw);
+}
 /// one AdamW update of a parameter, in place
 template <class T>
 void adamw(View<T> parameter, View<const T> grad, View<T> mean, View<T> variance, const AdamWStep& numbers) {

@@ -23,6 +23,11 @@ struct AdamWStep {
   double grad_scale = 1;  // of gradient clipping
 };
 
+/// Numbers of the inner step of a TTT head: its rate, and the loss's factor before −(1/N) Σ V̂·V.
+struct TttStep {
+  double rate = 1, loss_scale = 1;
+};
+
 /// One table per element type; entry by entry the functions of `ttt::backend` below.
 template <class T>
 struct Verbs {
@@ -56,6 +61,10 @@ struct Verbs {
   void (*uniform)(std::uint64_t seed, std::uint64_t stream, double low, double high, Y y);
   void (*normal)(std::uint64_t seed, std::uint64_t stream, double mean, double std, Y y);
   void (*truncated_normal)(std::uint64_t seed, std::uint64_t stream, double std, double bound, Y y);
+  void (*ttt_glu)(X q, X k, X v, X w1, X w2, const TttStep& step, T* gradient, Y o);
+  void (*ttt_glu_pull)(X q, X k, X v, X w1, X w2, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw1, Y dw2);
+  void (*ttt_dwconv)(X q, X k, X v, X w, const TttStep& step, T* gradient, Y o);
+  void (*ttt_dwconv_pull)(X q, X k, X v, X w, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw);
   void (*adamw)(Y parameter, X grad, Y mean, Y variance, const AdamWStep& numbers);
 };
 

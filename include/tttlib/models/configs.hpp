@@ -34,7 +34,7 @@ struct ModelOptions {
   std::optional<std::int64_t> image_size = {};  // any multiple of the patch; DeiT learns positions for this size, others do not care
   std::optional<std::int64_t> patch_size = {};
   double drop_path = 0;
-  TttPath path = TttPath::closed;
+  TttPath path = TttPath::fused;
 };
 
 /// The row of a name. Throws Error listing the known names.

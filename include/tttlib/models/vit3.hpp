@@ -20,7 +20,7 @@ struct Vit3Options {
   double mlp_ratio = 4;
   double drop_path = 0;  // of the last block; grows linearly from 0 over the depth
   bool qkv_bias = true;
-  TttPath path = TttPath::closed;
+  TttPath path = TttPath::fused;
 };
 
 namespace detail {

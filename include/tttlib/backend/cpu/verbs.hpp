@@ -62,6 +62,16 @@ void normal(std::uint64_t seed, std::uint64_t stream, double mean, double std, V
 template <class T>
 void truncated_normal(std::uint64_t seed, std::uint64_t stream, double std, double bound, View<T> y);
 template <class T>
+void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, T* gradient, View<T> o);
+template <class T>
+void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const T* gradient,
+                  View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2);
+template <class T>
+void ttt_dwconv(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, T* gradient, View<T> o);
+template <class T>
+void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const T* gradient, View<const T> o,
+                     View<T> dq, View<T> dk, View<T> dv, View<T> dw);
+template <class T>
 void adamw(View<T> parameter, View<const T> grad, View<T> mean, View<T> variance, const AdamWStep& numbers);
 
 }  // namespace TTTLIB_KERNELS
@@ -77,4 +87,5 @@ void adamw(View<T> parameter, View<const T> grad, View<T> mean, View<T> variance
 #include "tttlib/backend/cpu/optim-inl.hpp"
 #include "tttlib/backend/cpu/random-inl.hpp"
 #include "tttlib/backend/cpu/reduce-inl.hpp"
+#include "tttlib/backend/cpu/ttt-inl.hpp"
 #endif

@@ -1,0 +1,387 @@
+#pragma once
+/// The two kinds of heads of a ViT³ block, forward and backward through their inner step, one (image, head) at a time in
+/// cache (paper §4; derivation in docs/derivation.md).
+/// Legend: B images, H heads, N tokens, d head width, n tokens of a block; S = SiLU; c = loss_scale/N; η rate;
+/// U, G outer gradients of the trained weights and of the inner gradient.
+/// Multiply-accumulates per image and head: GLU 6·N·d² forward, 16·N·d² backward (4 of them to compute z and y again);
+/// convolution 18·N·d and 36·N·d. Bytes: q, k, v and o once each, their cotangents once each, and d² numbers per head.
+
+#include <algorithm>
+#include <utility>
+
+#include "tttlib/backend/cpu/depthwise-inl.hpp"
+#include "tttlib/backend/cpu/gemm-inl.hpp"
+
+namespace ttt::cpu_backend {
+inline namespace TTTLIB_KERNELS {
+
+inline constexpr std::int64_t token_block = 128;  // tokens at a time, so that all of a head's numbers stay in L2
+
+/// SiLU and its derivatives at one point.
+template <class T>
+struct SiluJet {
+  T value, first, second;
+  TTT_HD explicit SiluJet(T z) {
+    const T s = math::sigmoid(z), t = T(1) - s;
+    value = z * s;
+    first = s * (T(1) + z * t);
+    second = s * t * (T(2) + z * (t - s));
+  }
+};
+
+/// What a thread works with: matrices whose rows are `width` numbers, d rounded up to whole registers. Zeros in the
+/// columns behind d stay zeros through the whole step.
+template <class T>
+struct GluScratch {
+  std::int64_t width;
+  T *x, *y, *both, *other, *four, *weights, *sum, *gradient, *transposed;
+
+  explicit GluScratch(std::int64_t d) : width((d + lanes<T> - 1) / lanes<T> * lanes<T>) {
+    const std::int64_t tokens = token_block * width, square = width * width;
+    T* at = packing_buffer<T, 4>(10 * tokens + 10 * square);
+    const auto take = [&](std::int64_t count) { return std::exchange(at, at + count); };
+    x = take(tokens), y = take(tokens);                           // [n, d] each: tokens
+    both = take(2 * tokens), other = take(2 * tokens);            // [n, 2d] each: z1 and z2, or their cotangents
+    four = take(4 * tokens);                                      // [n, 4d]
+    weights = take(2 * square), sum = take(2 * square), gradient = take(2 * square);  // [d, 2d] each
+    transposed = take(4 * square);                                // [4d, d] or [2d, d]
+  }
+};
+
+/// c = start + a·b for operands in cache: b [depth, columns] with rows of b_row numbers, columns whole registers.
+template <class T>
+void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, T* c,
+                      std::int64_t columns) {
+  for (std::int64_t j = 0; j < columns;) {
+    const bool two = columns - j >= 2 * lanes<T>;
+    const std::int64_t step = two ? 2 * lanes<T> : lanes<T>;
+    const MatrixRef<T> out{c + j, a.rows, step, columns, 1};
+    const T* from = start ? start + j : nullptr;
+    if (two) gemm_panel<2>(a, b + j, b_row, from, start_row, out);
+    else gemm_panel<1>(a, b + j, b_row, from, start_row, out);
+    j += step;
+  }
+}
+/// Rows of `width` numbers, and the same transposed.
+template <class T>
+MatrixRef<const T> rows_of(const T* x, std::int64_t rows, std::int64_t width) {
+  return {x, rows, width, width, 1};
+}
+template <class T>
+MatrixRef<const T> columns_of(const T* x, std::int64_t rows, std::int64_t width, std::int64_t stride) {
+  return {x, width, rows, 1, stride};
+}
+
+/// Tokens [first, first + n) of image b and head h of x [B, H, N, d] as rows of `width` numbers.
+template <class T>
+void load_tokens(const View<const T>& x, std::int64_t b, std::int64_t h, std::int64_t first, std::int64_t n, std::int64_t width, T* __restrict to) {
+  const std::int64_t d = x.shape[3], step = x.strides[3];
+  const T* from = x.data + b * x.strides[0] + h * x.strides[1] + first * x.strides[2];
+  for (std::int64_t i = 0; i < n; ++i, from += x.strides[2], to += width) {
+    if (step == 1)
+      for (std::int64_t c = 0; c < d; ++c) to[c] = from[c];
+    else
+      for (std::int64_t c = 0; c < d; ++c) to[c] = from[c * step];
+    for (std::int64_t c = d; c < width; ++c) to[c] = T(0);
+  }
+}
+template <class T>
+void store_tokens(const T* __restrict from, std::int64_t width, std::int64_t b, std::int64_t h, std::int64_t first, std::int64_t n, const View<T>& x) {
+  T* to = x.data + b * x.strides[0] + h * x.strides[1] + first * x.strides[2];
+  for (std::int64_t i = 0; i < n; ++i, to += x.strides[2], from += width)
+    for (std::int64_t c = 0; c < x.shape[3]; ++c) to[c * x.strides[3]] = from[c];
+}
+
+/// w1 and w2 [H, d, d] of one head side by side: [d, 2d].
+template <class T>
+void load_weights(const View<const T>& w1, const View<const T>& w2, std::int64_t h, std::int64_t width, T* to) {
+  const std::int64_t d = w1.shape[1];
+  std::fill(to, to + 2 * width * width, T(0));
+  for (const View<const T>* w : {&w1, &w2}) {
+    for (std::int64_t r = 0; r < d; ++r)
+      for (std::int64_t c = 0; c < d; ++c) to[r * 2 * width + c] = w->data[h * w->strides[0] + r * w->strides[1] + c * w->strides[2]];
+    to += width;
+  }
+}
+/// The first d rows of m [width, 2·width], without the columns behind d of either half, to and from [d, 2d].
+template <class T>
+void store_halves(const T* m, std::int64_t width, std::int64_t d, T* to) {
+  for (std::int64_t r = 0; r < 2 * d; ++r) std::copy_n(m + r * width, d, to + r * d);
+}
+template <class T>
+void load_halves(const T* from, std::int64_t width, std::int64_t d, T* m) {
+  std::fill(m, m + 2 * width * width, T(0));
+  for (std::int64_t r = 0; r < 2 * d; ++r) std::copy_n(from + r * d, d, m + r * width);
+}
+
+/// The halves of m [d, 2d], each transposed, below each other: [2d, d].
+template <class T>
+void transpose_halves(const T* m, std::int64_t width, T* to) {
+  for (std::int64_t half = 0; half < 2; ++half)
+    for (std::int64_t c = 0; c < width; ++c)
+      for (std::int64_t r = 0; r < width; ++r) to[(half * width + c) * width + r] = m[r * 2 * width + half * width + c];
+}
+
+/// Norms of the columns of g [rows, columns].
+template <class T>
+void column_norms(const T* __restrict g, std::int64_t rows, std::int64_t columns, T* __restrict norms) {
+  std::fill(norms, norms + columns, T(0));
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) norms[c] += g[r * columns + c] * g[r * columns + c];
+  for (std::int64_t c = 0; c < columns; ++c) norms[c] = std::sqrt(norms[c]);
+}
+
+/// w ← w − η g/(‖g‖ + 1) by columns: the clipped inner step. g and w [rows, columns].
+template <class T>
+void clipped_step(const T* __restrict g, std::int64_t rows, std::int64_t columns, T rate, T* __restrict w) {
+  std::vector<T> norms(static_cast<std::size_t>(columns));
+  column_norms(g, rows, columns, norms.data());
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) w[r * columns + c] -= rate * g[r * columns + c] / (norms[static_cast<std::size_t>(c)] + T(1));
+}
+
+/// U ← G = −η [ U/(n+1) − g·Σ_rows(g ⊙ U) / (n(n+1)²) ] with n = ‖g‖ by columns: the cotangent of g from that of w.
+/// Where n = 0 the second term is 0. All [rows, columns].
+template <class T>
+void clipped_step_pull(const T* __restrict g, std::int64_t rows, std::int64_t columns, T rate, T* __restrict U) {
+  std::vector<T> norms(static_cast<std::size_t>(columns)), along(static_cast<std::size_t>(columns), T(0));
+  column_norms(g, rows, columns, norms.data());
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) along[static_cast<std::size_t>(c)] += g[r * columns + c] * U[r * columns + c];
+  for (std::size_t c = 0; c < norms.size(); ++c) {
+    const T n = norms[c], m = n + T(1);
+    along[c] = n == T(0) ? T(0) : rate * along[c] / (n * m * m);
+    norms[c] = -rate / m;
+  }
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const auto i = static_cast<std::size_t>(c);
+      U[r * columns + c] = U[r * columns + c] * norms[i] + g[r * columns + c] * along[i];
+    }
+}
+
+/// z [n, 2d] = (z1, z2) → (P, R) = (e ⊙ S(z2), e ⊙ z1 ⊙ S'(z2)) with e = −c·v.
+template <class T>
+void glu_inner_terms(const T* __restrict v, std::int64_t n, std::int64_t width, T c, T* __restrict z) {
+  for (std::int64_t i = 0; i < n; ++i, v += width, z += 2 * width)
+    for (std::int64_t j = 0; j < width; ++j) {
+      const SiluJet<T> s(z[width + j]);
+      const T e = -c * v[j], z1 = z[j];
+      z[j] = e * s.value;
+      z[width + j] = e * z1 * s.first;
+    }
+}
+/// y [n, 2d] = (y1, y2) → o = y1 ⊙ S(y2).
+template <class T>
+void glu_answer(const T* __restrict y, std::int64_t n, std::int64_t width, T* __restrict o) {
+  for (std::int64_t i = 0; i < n; ++i, y += 2 * width, o += width)
+    for (std::int64_t j = 0; j < width; ++j) o[j] = y[j] * SiluJet<T>(y[width + j]).value;
+}
+/// y → (ȳ1, ȳ2) = (ō ⊙ S(y2), ō ⊙ y1 ⊙ S'(y2)).
+template <class T>
+void glu_answer_pull(const T* __restrict cotangent, std::int64_t n, std::int64_t width, T* __restrict y) {
+  for (std::int64_t i = 0; i < n; ++i, cotangent += width, y += 2 * width)
+    for (std::int64_t j = 0; j < width; ++j) {
+      const SiluJet<T> s(y[width + j]);
+      const T g = cotangent[j], y1 = y[j];
+      y[j] = g * s.value;
+      y[width + j] = g * y1 * s.first;
+    }
+}
+/// From z and the cotangents (P̄, R̄): all = (P, R, z̄1, z̄2) [n, 4d], and v ← v̄ = −c·ē.
+template <class T>
+void glu_inner_terms_pull(const T* __restrict z, const T* __restrict pulled, std::int64_t n, std::int64_t width, T c, T* __restrict v, T* __restrict all) {
+  for (std::int64_t i = 0; i < n; ++i, z += 2 * width, pulled += 2 * width, v += width, all += 4 * width)
+    for (std::int64_t j = 0; j < width; ++j) {
+      const SiluJet<T> s(z[width + j]);
+      const T e = -c * v[j], z1 = z[j], P = pulled[j], R = pulled[width + j];
+      all[j] = e * s.value;
+      all[width + j] = e * z1 * s.first;
+      all[2 * width + j] = R * e * s.first;
+      all[3 * width + j] = P * e * s.first + R * e * z1 * s.second;
+      v[j] = -c * (P * s.value + R * z1 * s.first);
+    }
+}
+
+/// g = kᵀ(P, R), the inner gradient of one image and head: -> s.sum [d, 2d]. Leaves w1 and w2 in s.weights.
+template <class T>
+void glu_inner_gradient(const View<const T>& k, const View<const T>& v, std::int64_t b, std::int64_t h, T c, const GluScratch<T>& s) {
+  const std::int64_t N = k.shape[2], d = s.width;
+  std::fill(s.sum, s.sum + 2 * d * d, T(0));
+  for (std::int64_t first = 0; first < N; first += token_block) {
+    const std::int64_t n = std::min(token_block, N - first);
+    load_tokens(k, b, h, first, n, d, s.x);
+    load_tokens(v, b, h, first, n, d, s.y);
+    product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);         // z [n, 2d] = k (w1, w2)
+    glu_inner_terms(s.y, n, d, c, s.both);                                                       // P, R [n, 2d]
+    product_in_cache<T>(columns_of(s.x, n, d, d), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d);     // g [d, 2d] += kᵀ (P, R)
+  }
+}
+
+/// o = (q u1) ⊙ S(q u2) with u = w − η·clip(g): q, k, v, o [B, H, N, d], w1 and w2 [H, d, d]. Keeps g of every image and
+/// head in `gradient` [B, H, d, 2d] unless that is null.
+template <class T>
+void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, T* gradient, View<T> o) {
+  const std::int64_t B = q.shape[0], H = q.shape[1], N = q.shape[2];
+  const T c = static_cast<T>(step.loss_scale / static_cast<double>(N)), rate = static_cast<T>(step.rate);
+  parallel_for(B * H, 1, [&](std::int64_t task, std::int64_t) {
+    const std::int64_t b = task / H, h = task % H;
+    const GluScratch<T> s(q.shape[3]);
+    const std::int64_t d = s.width;
+    load_weights(w1, w2, h, d, s.weights);
+    glu_inner_gradient(k, v, b, h, c, s);
+    if (gradient) store_halves(s.sum, d, q.shape[3], gradient + task * 2 * q.shape[3] * q.shape[3]);
+    clipped_step(s.sum, d, 2 * d, rate, s.weights);                                              // u [d, 2d]
+    for (std::int64_t first = 0; first < N; first += token_block) {
+      const std::int64_t n = std::min(token_block, N - first);
+      load_tokens(q, b, h, first, n, d, s.x);
+      product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);       // y [n, 2d] = q (u1, u2)
+      glu_answer(s.both, n, d, s.y);                                                             // o [n, d]
+      store_tokens(s.y, d, b, h, first, n, o);
+    }
+  });
+}
+
+/// One image and head of `ttt_glu_pull`: kept is its g; adds to the weights' gradient `dw` [d, 2d].
+template <class T>
+void glu_pull(const View<const T>& q, const View<const T>& k, const View<const T>& v, const View<const T>& w1, const View<const T>& w2,
+              const TttStep& step, const T* kept, const View<const T>& o, std::int64_t b, std::int64_t h, const View<T>& dq, const View<T>& dk,
+              const View<T>& dv, T* dw) {
+  const GluScratch<T> s(q.shape[3]);
+  const std::int64_t N = q.shape[2], d = s.width;
+  const T c = static_cast<T>(step.loss_scale / static_cast<double>(N)), rate = static_cast<T>(step.rate);
+  load_weights(w1, w2, h, d, s.weights);
+  load_halves(kept, d, q.shape[3], s.gradient);                                                  // g [d, 2d]
+  clipped_step(s.gradient, d, 2 * d, rate, s.weights);                                           // u [d, 2d]
+  transpose_halves(s.weights, d, s.transposed);                                                  // u1ᵀ, u2ᵀ [2d, d]
+  std::fill(s.sum, s.sum + 2 * d * d, T(0));
+  for (std::int64_t first = 0; first < N; first += token_block) {
+    const std::int64_t n = std::min(token_block, N - first);
+    load_tokens(q, b, h, first, n, d, s.x);
+    load_tokens(o, b, h, first, n, d, s.y);
+    product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);         // y [n, 2d]
+    glu_answer_pull(s.y, n, d, s.both);                                                          // ȳ [n, 2d]
+    product_in_cache<T>(columns_of(s.x, n, d, d), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d);     // U [d, 2d] += qᵀ ȳ
+    product_in_cache<T>(rows_of(s.both, n, 2 * d), s.transposed, d, nullptr, 0, s.y, d);          // q̄ [n, d] = ȳ (u1, u2)ᵀ
+    store_tokens(s.y, d, b, h, first, n, dq);
+  }
+  for (std::int64_t i = 0; i < 2 * d * d; ++i) dw[i] += s.sum[i];
+  clipped_step_pull(s.gradient, d, 2 * d, rate, s.sum);                                          // U becomes G [d, 2d]
+  load_weights(w1, w2, h, d, s.weights);
+  transpose_halves(s.sum, d, s.transposed);                                                      // G1ᵀ, G2ᵀ, w1ᵀ, w2ᵀ [4d, d]
+  transpose_halves(s.weights, d, s.transposed + 2 * d * d);
+  for (std::int64_t first = 0; first < N; first += token_block) {
+    const std::int64_t n = std::min(token_block, N - first);
+    load_tokens(k, b, h, first, n, d, s.x);
+    load_tokens(v, b, h, first, n, d, s.y);
+    product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);         // z [n, 2d]
+    product_in_cache<T>(rows_of(s.x, n, d), s.sum, 2 * d, nullptr, 0, s.other, 2 * d);            // P̄, R̄ [n, 2d] = k (G1, G2)
+    glu_inner_terms_pull(s.both, s.other, n, d, c, s.y, s.four);                                 // P, R, z̄1, z̄2 [n, 4d]; v̄ [n, d]
+    store_tokens(s.y, d, b, h, first, n, dv);
+    product_in_cache<T>(columns_of(s.x, n, d, d), s.four + 2 * d, 4 * d, dw, 2 * d, dw, 2 * d);   // w̄ [d, 2d] += kᵀ z̄
+    product_in_cache<T>(rows_of(s.four, n, 4 * d), s.transposed, d, nullptr, 0, s.x, d);          // k̄ [n, d]
+    store_tokens(s.x, d, b, h, first, n, dk);
+  }
+}
+
+/// Cotangents of q, k, v [B, H, N, d] and w1, w2 [H, d, d] from that of o and from the g that `ttt_glu` kept.
+template <class T>
+void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const T* gradient,
+                  View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2) {
+  const std::int64_t B = q.shape[0], H = q.shape[1], d = w1.shape[1], width = GluScratch<T>(d).width, size = 2 * width * width;
+  // Weights' gradients add up over a few images in each task, and over the tasks of a head at the end, always in this order.
+  const std::int64_t images = (B + 15) / 16, groups = (B + images - 1) / images;
+  std::vector<T> partial(static_cast<std::size_t>(groups * H * size), T(0));  // [groups, H, d, 2d]
+  parallel_for(groups * H, 1, [&](std::int64_t task, std::int64_t) {
+    const std::int64_t h = task % H, first = task / H * images;
+    for (std::int64_t b = first; b < std::min(B, first + images); ++b)
+      glu_pull(q, k, v, w1, w2, step, gradient + (b * H + h) * 2 * d * d, o, b, h, dq, dk, dv, partial.data() + task * size);
+  });
+  parallel_for(H, 1, [&](std::int64_t h, std::int64_t) {
+    T* total = partial.data() + h * size;
+    for (std::int64_t group = 1; group < groups; ++group)
+      for (std::int64_t i = 0; i < size; ++i) total[i] += partial[static_cast<std::size_t>((group * H + h) * size + i)];
+    for (std::int64_t r = 0; r < d; ++r)
+      for (std::int64_t c = 0; c < d; ++c) {
+        dw1.data[h * dw1.strides[0] + r * dw1.strides[1] + c * dw1.strides[2]] = total[r * 2 * width + c];
+        dw2.data[h * dw2.strides[0] + r * dw2.strides[1] + c * dw2.strides[2]] = total[r * 2 * width + width + c];
+      }
+  });
+}
+
+/// Geometry of a 3×3 kernel on an h × w grid with zero padding.
+struct Grid3x3 {
+  Taps rows, columns, rows_back, columns_back;
+  Grid3x3(std::int64_t height, std::int64_t width) {
+    const ConvGeometry same{.padding = {1, 1}};
+    rows = Taps::forward(height, height, 3, same, 0), columns = Taps::forward(width, width, 3, same, 1);
+    rows_back = Taps::transposed(height, height, 3, same, 0), columns_back = Taps::transposed(width, width, 3, same, 1);
+  }
+};
+
+/// y = conv(x, kernel), or with `back` its transpose: x and y [h, w, d] of one image, kernel [9, d].
+template <class T>
+void conv_image(const T* x, const Strides& sx, const T* kernel, std::int64_t channels, const Grid3x3& grid, bool back, T* y, const Strides& sy) {
+  const Taps &rows = back ? grid.rows_back : grid.rows, &columns = back ? grid.columns_back : grid.columns;
+  for_lanes<T>(0, channels, [&](const auto access, std::int64_t c) {
+    depthwise_3x3(x + c, sx, kernel + c, channels, rows, columns, 0, rows.targets(), access, y + c, sy);
+  });
+}
+/// sums [9, d] = corr(x, y) of one image.
+template <class T>
+void correlate_image(const T* x, const Strides& sx, const T* y, const Strides& sy, std::int64_t channels, const Grid3x3& grid, T* sums) {
+  for_lanes<T>(0, channels, [&](const auto access, std::int64_t c) {
+    depthwise_correlate(x + c, sx, y + c, sy, grid.rows, grid.columns, 3, channels, access, sums + c);
+  });
+}
+
+/// o = conv(q, u) with u = w − η·clip(g), g = −c·corr(k, v): q, k, v, o [B, h, w, d], w [1, d, 3, 3]; channels are neighbours
+/// in memory. Keeps g of every image in `gradient` [B, 9, d] unless that is null.
+template <class T>
+void ttt_dwconv(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, T* gradient, View<T> o) {
+  const std::int64_t d = q.shape[3], size = 9 * d;
+  const T c = static_cast<T>(step.loss_scale / static_cast<double>(q.shape[1] * q.shape[2])), rate = static_cast<T>(step.rate);
+  const Grid3x3 grid(q.shape[1], q.shape[2]);
+  const std::vector<T> start = pack_depthwise(w);  // [9, d]
+  parallel_for(q.shape[0], 1, [&](std::int64_t b, std::int64_t) {
+    std::vector<T> g(static_cast<std::size_t>(size)), u = start;  // [9, d]
+    correlate_image(k.data + b * k.strides[0], k.strides, v.data + b * v.strides[0], v.strides, d, grid, g.data());
+    for (T& x : g) x *= -c;
+    if (gradient) std::copy(g.begin(), g.end(), gradient + b * size);
+    clipped_step(g.data(), 9, d, rate, u.data());
+    conv_image(q.data + b * q.strides[0], q.strides, u.data(), d, grid, false, o.data + b * o.strides[0], o.strides);
+  });
+}
+
+/// Cotangents of q, k, v [B, h, w, d] and w [1, d, 3, 3] from that of o and from the g that `ttt_dwconv` kept.
+template <class T>
+void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const T* gradient, View<const T> o,
+                     View<T> dq, View<T> dk, View<T> dv, View<T> dw) {
+  const std::int64_t B = q.shape[0], d = q.shape[3], size = 9 * d;
+  const T c = static_cast<T>(step.loss_scale / static_cast<double>(q.shape[1] * q.shape[2])), rate = static_cast<T>(step.rate);
+  const Grid3x3 grid(q.shape[1], q.shape[2]);
+  const std::vector<T> start = pack_depthwise(w);            // [9, d]
+  std::vector<T> sums(static_cast<std::size_t>(B * size));   // U of every image: [B, 9, d]
+  parallel_for(B, 1, [&](std::int64_t b, std::int64_t) {
+    const T* g = gradient + b * size;
+    T* U = sums.data() + b * size;
+    std::vector<T> u = start;  // [9, d]
+    const auto at = [b](const auto& x) { return x.data + b * x.strides[0]; };
+    clipped_step(g, 9, d, rate, u.data());
+    conv_image(at(o), o.strides, u.data(), d, grid, true, at(dq), dq.strides);             // q̄ = convᵀ(ō, u)
+    correlate_image(at(q), q.strides, at(o), o.strides, d, grid, U);                       // U = corr(q, ō)
+    std::vector<T> G(U, U + size);
+    clipped_step_pull(g, 9, d, rate, G.data());
+    for (T& x : G) x *= -c;
+    conv_image(at(v), v.strides, G.data(), d, grid, true, at(dk), dk.strides);             // k̄ = −c·convᵀ(v, G)
+    conv_image(at(k), k.strides, G.data(), d, grid, false, at(dv), dv.strides);            // v̄ = −c·conv(k, G)
+  });
+  for (std::int64_t i = 0; i < size; ++i) {
+    T total = T(0);
+    for (std::int64_t b = 0; b < B; ++b) total += sums[static_cast<std::size_t>(b * size + i)];
+    dw.data[i % d * dw.strides[1] + i / d / 3 * dw.strides[2] + i / d % 3 * dw.strides[3]] = total;
+  }
+}
+
+}  // namespace TTTLIB_KERNELS
+}  // namespace ttt::cpu_backend

@@ -1,0 +1,143 @@
+#pragma once
+/// The heads of a ViT³ block (paper §4) as a function of queries, keys and values: H heads with a GLU inner model and one
+/// extra head with a depthwise 3×3 convolution, each trained for one full-batch step with rate 1. In three forms:
+/// nested (the definition, by inner_train), closed (the inner gradient written out), fused (hand-written kernels).
+/// Legend: B images, h × w grid, N = h·w tokens, H heads, d head width, C = H·d channels.
+
+#include "tttlib/autograd/fused.hpp"
+#include "tttlib/ttt/closed_form.hpp"
+#include "tttlib/ttt/inner_models.hpp"
+#include "tttlib/ttt/inner_scan.hpp"
+
+namespace ttt {
+
+/// How the inner step is computed; all agree.
+enum class TttPath { fused, closed, nested };
+
+/// The form of that name. Throws Error for an unknown one, listing those there are.
+inline TttPath ttt_path(const std::string& name) {
+  if (name == "fused") return TttPath::fused;
+  if (name == "closed") return TttPath::closed;
+  if (name == "nested") return TttPath::nested;
+  fail<Error>("ttt_path", concat("unknown form of the inner step \"", name, "\""), "known names: fused, closed, nested");
+}
+
+/// The weights W0 of a block's heads.
+template <class T>
+struct TttWeights {
+  Tensor<T> w1, w2;  // [1, H, d, d]
+  Tensor<T> w3;      // [d, 1, 3, 3]
+
+  std::int64_t heads() const { return w1.size(1); }
+  std::int64_t width() const { return w1.size(2); }
+};
+
+/// What the H heads and the extra head are asked: q, k, v [B, H, N, d] and [B, 1, N, d], views of one buffer.
+template <class T>
+struct TttTasks {
+  InnerTask<T> glu, conv;
+};
+
+namespace detail {
+
+/// [B, h, w, n·d] -> [B, n, N, d], a view.
+template <class T>
+Tensor<T> to_heads(const Tensor<T>& x, std::int64_t n) {
+  const Tensor<T> tokens = reshape(x, {x.size(0), x.size(1) * x.size(2), n, x.size(3) / n});  // [B, N, n, d]
+  return permute(tokens, {0, 2, 1, 3});
+}
+/// Where the parts of [B, h, w, 3C + 3d] end: q, k, v of the H heads, then of the extra head.
+inline std::vector<std::int64_t> qkv_sizes(std::int64_t C, std::int64_t d) { return {C, C, C, d, d, d}; }
+
+}  // namespace detail
+
+/// The tasks in a block's buffer: qkv [B, h, w, 3C + 3d].
+template <class T>
+TttTasks<T> ttt_tasks(const Tensor<T>& qkv, const TttWeights<T>& w0) {
+  const std::int64_t H = w0.heads(), d = w0.width();
+  const Tensors<T> parts = split(qkv, detail::qkv_sizes(H * d, d), -1);                        // 3 × [B, h, w, C], 3 × [B, h, w, d]
+  const InnerOptions<T> options{.loss = losses::block_dot, .clip = true};
+  using detail::to_heads;
+  return {{inner::glu<T>(d), {reshape(w0.w1, {H, d, d}), reshape(w0.w2, {H, d, d})},           // W0: 2 × [H, d, d]
+           to_heads(parts[0], H), to_heads(parts[1], H), to_heads(parts[2], H), options},
+          {inner::dwconv3x3<T>(d, qkv.size(1), qkv.size(2)), {unsqueeze(w0.w3, 0)},            // W0: [1, d, 1, 3, 3]
+           to_heads(parts[3], 1), to_heads(parts[4], 1), to_heads(parts[5], 1), options}};
+}
+
+/// The answers as recorded ops: qkv [B, h, w, 3C + 3d] -> [B, h, w, C + d].
+template <class T>
+Tensor<T> ttt_heads_by_ops(const Tensor<T>& qkv, const TttWeights<T>& w0, bool nested) {
+  const TttTasks<T> tasks = ttt_tasks(qkv, w0);
+  const InnerTask<T>&glu = tasks.glu, &conv = tasks.conv;
+  const Shape all{qkv.size(0), qkv.size(1), qkv.size(2), w0.heads() * w0.width()}, one{all[0], all[1], all[2], w0.width()};
+  Tensor<T> o1, o2;  // [B, H, N, d] and [B, h, w, d]
+  if (nested) {
+    o1 = inner_scan(glu).output;
+    o2 = reshape(inner_scan(conv).output, one);
+  } else {
+    o1 = glu.model(glu.q, closed_form::glu_step(glu.w0, glu.k, glu.v, T(1)));
+    const Tensor<T> q = reshape(conv.q, one), k = reshape(conv.k, one), v = reshape(conv.v, one);  // [B, h, w, d]
+    o2 = depthwise_conv2d(q, closed_form::dwconv3x3_step(w0.w3, k, v, T(1)), {.padding = {1, 1}});
+  }
+  return cat<T>({reshape(permute(o1, {0, 2, 1, 3}), all), o2}, -1);
+}
+
+namespace detail {
+
+/// Views of the parts of a buffer as the kernels take them; `x` is [B, h, w, 3C + 3d] or [B, h, w, C + d].
+template <class T>
+std::vector<Tensor<T>> head_views(const Tensor<T>& x, std::int64_t H, std::int64_t d, std::int64_t kinds) {
+  const NoGradGuard guard;
+  std::vector<Tensor<T>> views;
+  for (std::int64_t i = 0; i < kinds; ++i) views.push_back(to_heads(slice(x, -1, i * H * d, (i + 1) * H * d), H));                      // [B, H, N, d]
+  for (std::int64_t i = 0; i < kinds; ++i) views.push_back(slice(x, -1, (kinds * H + i) * d, (kinds * H + i + 1) * d));                 // [B, h, w, d]
+  return views;
+}
+
+}  // namespace detail
+
+/// The same by kernels that keep a head's step in cache and read the buffer by strides; a fused twin of the closed form.
+///   qkv [B, h, w, 3C + 3d] -> [B, h, w, C + d].
+template <class T>
+Tensor<T> ttt_heads_fused(const Tensor<T>& qkv, const TttWeights<T>& w0) {
+  Scope scope("inner_step");
+  const std::int64_t H = w0.heads(), d = w0.width(), B = qkv.size(0), h = qkv.size(1), w = qkv.size(2), N = h * w;
+  const TttStep step{.rate = 1, .loss_scale = losses::block_scale};
+  const Tensors<T> xs{contiguous(qkv), reshape(w0.w1, {H, d, d}), reshape(w0.w2, {H, d, d}), reshape(w0.w3, {1, d, 3, 3})};
+  for (const Tensor<T>& x : xs) require_same_device("ttt_heads", xs[0], x);
+  bool kept = false;  // inner gradients are kept for the way back only
+  for (const Tensor<T>& x : xs) kept = kept || (grad_mode() && x.is_tracked());
+  const Device device = qkv.device();
+  Tensor<T> o(Shape{B, h, w, (H + 1) * d}, device), g1, g2;
+  if (kept) g1 = Tensor<T>(Shape{B, H, d, 2 * d}, device), g2 = Tensor<T>(Shape{B, 9, d}, device);
+  {
+    const std::vector<Tensor<T>> in = detail::head_views(xs[0], H, d, 3);
+    std::vector<Tensor<T>> out = detail::head_views(o, H, d, 1);
+    backend::ttt_glu<T>(view(in[0]), view(in[1]), view(in[2]), view(xs[1]), view(xs[2]), step, kept ? g1.data() : nullptr, mutable_view(out[0]));
+    backend::ttt_dwconv<T>(view(in[3]), view(in[4]), view(in[5]), view(xs[3]), step, kept ? g2.data() : nullptr, mutable_view(out[1]));
+  }
+  count_macs(B * (6 * H * N * d * d + 18 * N * d));
+  const auto definition = [H, d](const Tensors<T>& x) {
+    return ttt_heads_by_ops<T>(x[0], {reshape(x[1], {1, H, d, d}), reshape(x[2], {1, H, d, d}), reshape(x[3], {d, 1, 3, 3})}, false);
+  };
+  const auto fast_rule = [=](const Call<T>& c, const std::vector<bool>&) {
+    Tensors<T> dx;
+    for (std::size_t i = 0; i < 4; ++i) dx.emplace_back(c.shape(i), c.g.device());
+    const std::vector<Tensor<T>> in = detail::head_views(c.in(0), H, d, 3), cotangent = detail::head_views(contiguous(c.g), H, d, 1);
+    std::vector<Tensor<T>> out = detail::head_views(dx[0], H, d, 3);
+    backend::ttt_glu_pull<T>(view(in[0]), view(in[1]), view(in[2]), view(c.in(1)), view(c.in(2)), step, g1.data(), view(cotangent[0]),
+                             mutable_view(out[0]), mutable_view(out[1]), mutable_view(out[2]), mutable_view(dx[1]), mutable_view(dx[2]));
+    backend::ttt_dwconv_pull<T>(view(in[3]), view(in[4]), view(in[5]), view(c.in(3)), step, g2.data(), view(cotangent[1]), mutable_view(out[3]),
+                                mutable_view(out[4]), mutable_view(out[5]), mutable_view(dx[3]));
+    return dx;
+  };
+  return fused<T>("ttt_heads", Operand(o), xs, definition, fast_rule);
+}
+
+/// The answers of a block's heads: qkv [B, h, w, 3C + 3d] -> [B, h, w, C + d].
+template <class T>
+Tensor<T> ttt_heads(const Tensor<T>& qkv, const TttWeights<T>& w0, TttPath path) {
+  return path == TttPath::fused ? ttt_heads_fused(qkv, w0) : ttt_heads_by_ops(qkv, w0, path == TttPath::nested);
+}
+
+}  // namespace ttt

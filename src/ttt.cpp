@@ -1,0 +1,19 @@
+// The fused TTT heads of the CPU backend, compiled once.
+#include "tttlib/backend/cpu/ttt-inl.hpp"
+
+namespace ttt::cpu_backend {
+inline namespace TTTLIB_KERNELS {
+
+#define TTT_HEADS(T)                                                                                                        \
+  template void ttt_glu<T>(View<const T>, View<const T>, View<const T>, View<const T>, View<const T>, const TttStep&, T*,   \
+                           View<T>);                                                                                        \
+  template void ttt_glu_pull<T>(View<const T>, View<const T>, View<const T>, View<const T>, View<const T>, const TttStep&,  \
+                                const T*, View<const T>, View<T>, View<T>, View<T>, View<T>, View<T>);                      \
+  template void ttt_dwconv<T>(View<const T>, View<const T>, View<const T>, View<const T>, const TttStep&, T*, View<T>);     \
+  template void ttt_dwconv_pull<T>(View<const T>, View<const T>, View<const T>, View<const T>, const TttStep&, const T*,    \
+                                   View<const T>, View<T>, View<T>, View<T>, View<T>);
+TTT_HEADS(float)
+TTT_HEADS(double)
+
+}  // namespace TTTLIB_KERNELS
+}  // namespace ttt::cpu_backend
