@@ -1,5 +1,6 @@
 #include "tttlib/core/storage.hpp"
 
+#include <random>
 #include <thread>
 
 #include "catch.hpp"
@@ -41,6 +42,58 @@ TEST_CASE("the cache is bounded by the peak of what was in use") {
   CHECK(allocator.bytes_cached() + allocator.bytes_in_use() <= allocator.peak_bytes() + (16 << 20));
   allocator.release_cached();
   CHECK(allocator.bytes_cached() == 0);
+}
+
+TEST_CASE("blocks of any sizes, freed in any order, never overlap and leave nothing behind") {
+  HostAllocator& allocator = HostAllocator::instance();
+  const std::size_t before = allocator.bytes_in_use();
+  std::mt19937 random(1);
+  struct Block {
+    unsigned char* at;
+    std::size_t bytes;
+    unsigned char mark;
+  };
+  std::vector<Block> live;
+  std::size_t damaged = 0, misplaced = 0;
+  const auto drop = [&](std::size_t i) {
+    const Block b = live[i];
+    for (std::size_t at : {std::size_t(0), b.bytes / 2, b.bytes - 1}) damaged += b.at[at] != b.mark;
+    allocator.deallocate(b.at, b.bytes);
+    live[i] = live.back();
+    live.pop_back();
+  };
+  for (int i = 0; i < 20000; ++i) {
+    if (live.size() < 40 && random() % 2 == 0) {
+      const std::size_t most[] = {2000, 70000, 300000, 6000000}, bytes = 1 + random() % most[random() % 4];
+      const Block b{static_cast<unsigned char*>(allocator.allocate(bytes)), bytes, static_cast<unsigned char>(random())};
+      misplaced += reinterpret_cast<std::uintptr_t>(b.at) % 64 != 0;
+      for (std::size_t at : {std::size_t(0), bytes / 2, bytes - 1}) b.at[at] = b.mark;
+      live.push_back(b);
+    } else if (!live.empty()) {
+      drop(random() % live.size());
+    }
+  }
+  while (!live.empty()) drop(0);
+  CHECK(damaged == 0);
+  CHECK(misplaced == 0);
+  CHECK(allocator.bytes_in_use() == before);
+}
+
+TEST_CASE("a large request takes a part of a larger free block, and neighbours join again") {
+  HostAllocator& allocator = HostAllocator::instance();
+  allocator.release_cached();
+  const std::size_t mebi = std::size_t(1) << 20;
+  allocator.deallocate(allocator.allocate(12 * mebi), 12 * mebi);
+  const std::size_t cached = allocator.bytes_cached();
+  REQUIRE(cached >= 12 * mebi);
+  void* parts[] = {allocator.allocate(3 * mebi), allocator.allocate(5 * mebi), allocator.allocate(4 * mebi)};
+  CHECK(allocator.bytes_cached() == cached - 12 * mebi);
+  allocator.deallocate(parts[1], 5 * mebi);
+  allocator.deallocate(parts[0], 3 * mebi);
+  allocator.deallocate(parts[2], 4 * mebi);
+  void* whole = allocator.allocate(12 * mebi);
+  CHECK(allocator.bytes_cached() == cached - 12 * mebi);
+  allocator.deallocate(whole, 12 * mebi);
 }
 
 TEST_CASE("an empty storage has an address of its own") {
