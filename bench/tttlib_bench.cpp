@@ -1,10 +1,15 @@
-// tttlib_bench: images per second of a model, for training or inference.
+// tttlib_bench: images per second of a model, for training or inference, and how far that is from the machine's limit.
 //
 //   tttlib_bench --model vit3_nano --mode train --batch 64 --threads 2 --repeat 10
+//   tttlib_bench --model vit3_tiny --mode train --batch 16 --profile             where the time goes, module by module
+//   tttlib_bench --model vit3_tiny --trace trace.json                            the same as a timeline
 //
 // A training step is: forward, cross-entropy with label smoothing 0.1, backward, clipping at norm 5, AdamW. Prints the
-// median and the spread over the repeats and the peak resident memory; bench/peers/ does the same with PyTorch.
+// median and the spread over the repeats, the peak resident memory, and the rate of arithmetic (2 operations a
+// multiply-accumulate, 3 times the forward pass for training) as a share of the best rate that a large product reaches here
+// first; bench/peers/ does the same with PyTorch.
 
+#include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -13,18 +18,54 @@
 
 #include "command_line.hpp"
 #include "tttlib/core/parallel.hpp"
+#include "tttlib/io/atomic_file.hpp"
 #include "tttlib/models/configs.hpp"
+#include "tttlib/nn/profile.hpp"
+#include "tttlib/nn/summary.hpp"
 #include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/optim/optimizer.hpp"
 
 using namespace ttt;
 
+namespace {
+
+/// Seconds of each of `repeat` calls, sorted.
+template <class Work>
+std::vector<double> seconds_of(int repeat, const Work& work) {
+  std::vector<double> seconds;
+  for (int i = 0; i < repeat; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds;
+}
+
+/// Best rates of this machine with this many threads: GFLOP/s of a product of 1024 × 1024 matrices, GB/s of a copy of 64 MiB
+/// (read and written).
+struct Peak {
+  double product = 0, copy = 0;
+};
+Peak measure_peak() {
+  const NoGradGuard guard;
+  constexpr std::int64_t n = 1024;
+  const Tensor<float> a = randn<float>({n, n}), b = randn<float>({n, n}), x = randn<float>({16 * n, n});
+  Tensor<float> y = empty_like(x);
+  Peak peak;
+  peak.product = 2e-9 * double(n * n * n) / seconds_of(12, [&] { matmul(a, b); }).front();
+  peak.copy = 2e-9 * 4 * double(x.numel()) / seconds_of(8, [&] { backend::copy(view(x), mutable_view(y)); }).front();
+  return peak;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   CLI::App app("Speed of a model", "tttlib_bench");
-  std::string name = "vit3_nano", mode = "train", path = "fused";
+  std::string name = "vit3_nano", mode = "train", path = "fused", trace;
   int batch = 64, threads = num_threads(), repeat = 10;
   std::int64_t image_size = 0, classes = 0;
-  bool as_json = false;
+  bool recompute = false, as_json = false, profiled = false;
   app.add_option("--model", name, "Model name")->capture_default_str();
   app.add_option("--mode", mode)->check(CLI::IsMember({"train", "infer"}))->capture_default_str();
   app.add_option("--batch", batch, "Images per step")->check(program::whole(1, 1000000))->capture_default_str();
@@ -33,7 +74,10 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads)->check(program::whole(1, 1024))->capture_default_str();
   app.add_option("--repeat", repeat, "Timed steps")->check(program::whole(1, 1000000))->capture_default_str();
   app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
+  app.add_flag("--recompute", recompute, "Run blocks again on the way back");
   app.add_flag("--json", as_json);
+  app.add_flag("--profile", profiled, "Print the time of every module, in one step after the timed ones");
+  app.add_option("--trace", trace, "Write that step as a timeline for chrome://tracing or ui.perfetto.dev");
   return program::run(app, argc, argv, [&] {
     set_num_threads(threads);
     manual_seed(0);
@@ -41,9 +85,13 @@ int main(int argc, char** argv) {
     ModelOptions options;
     options.num_classes = classes;
     options.path = ttt_path(path);
+    options.recompute = recompute;
     if (image_size > 0) options.image_size = image_size;
     const std::int64_t side = image_size_of(name, options);
     auto model = create_model<float>(name, options);
+    const double macs = static_cast<double>(summarize(*model, {1, side, side, 3}).macs);
+    const Peak peak = measure_peak();
+    HostAllocator::instance().release_cached();
     std::unique_ptr<AdamW<float>> optimizer;  // its state takes twice the memory of the parameters
     if (mode == "train") optimizer = std::make_unique<AdamW<float>>(param_groups(*model, {.weight_decay = 0.05}));
     const Tensor<float> images = randn<float>({batch, side, side, 3});  // [B, H, W, 3]
@@ -51,37 +99,50 @@ int main(int argc, char** argv) {
     for (std::int64_t i = 0; i < batch; ++i) labels.data()[i] = i % classes;
     if (mode == "infer") model->eval();
 
+    const auto loss_of = [&](const Tensor<float>& logits) {
+      const Scope scope("loss");
+      return cross_entropy(logits, labels, {.label_smoothing = 0.1});
+    };
     const auto step = [&] {
       if (mode == "infer") {
-        NoGradGuard guard;
+        const NoGradGuard guard;
         (*model)(images);
         return;
       }
-      const Tensor<float> loss = cross_entropy((*model)(images), labels, {.label_smoothing = 0.1});
+      const Tensor<float> loss = loss_of((*model)(images));
       optimizer->zero_grad();
       loss.backward();
+      const Scope scope("optimizer");
       clip_grad_norm(*model, 5.0);
       optimizer->step();
     };
     step();
     step();
-    std::vector<double> rates;
-    for (int i = 0; i < repeat; ++i) {
-      const auto start = std::chrono::steady_clock::now();
-      step();
-      rates.push_back(batch / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    std::sort(rates.begin(), rates.end());
-    const double median = rates[rates.size() / 2];
+    const std::vector<double> seconds = seconds_of(repeat, step);
+    const auto rate = [&](double s) { return batch / s; };
+    const double median = rate(seconds[seconds.size() / 2]);
+    const double gflops = 2e-9 * macs * median * (mode == "train" ? 3 : 1);
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    const double peak = static_cast<double>(usage.ru_maxrss) / 1024;
+    const double memory = static_cast<double>(usage.ru_maxrss) / 1024;
     if (as_json)
-      std::printf("{\"model\": \"%s\", \"mode\": \"%s\", \"batch\": %d, \"threads\": %d, \"images_per_second\": %.1f, \"slowest\": %.1f, \"fastest\": %.1f, \"peak_rss_mib\": %.0f}\n",
-                  name.c_str(), mode.c_str(), batch, threads, median, rates.front(), rates.back(), peak);
+      fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"batch\": {}, \"image_size\": {}, \"threads\": {}, \"images_per_second\": {:.2f}, "
+                 "\"slowest\": {:.2f}, \"fastest\": {:.2f}, \"peak_rss_mib\": {:.0f}, \"gflops\": {:.1f}, \"peak_fraction\": {:.3f}, "
+                 "\"peak_product_gflops\": {:.0f}, \"peak_copy_gb_per_second\": {:.1f}}}\n",
+                 name, mode, path, batch, side, threads, median, rate(seconds.back()), rate(seconds.front()), memory, gflops, gflops / peak.product,
+                 peak.product, peak.copy);
     else
-      std::printf("%s %s, batch %d, %d threads: %.1f images/s (%.1f to %.1f over %d steps), peak %.0f MiB\n",
-                  name.c_str(), mode.c_str(), batch, threads, median, rates.front(), rates.back(), repeat, peak);
+      fmt::print("{} {}, batch {}, {} threads: {:.1f} images/s ({:.1f} to {:.1f} over {} steps), peak {:.0f} MiB, {:.0f} of {:.0f} GFLOP/s\n", name, mode,
+                 batch, threads, median, rate(seconds.back()), rate(seconds.front()), repeat, memory, gflops, peak.product);
+    if (profiled || !trace.empty()) {
+      Profile profile;
+      {
+        const ProfileGuard watch(profile);
+        step();
+      }
+      if (profiled) fmt::print("\n{}", to_string(profile));
+      if (!trace.empty()) write_file_atomically(trace, chrome_trace(profile), "tttlib_bench");
+    }
     return 0;
   });
 }

@@ -133,7 +133,7 @@ int main(int argc, char** argv) {
   std::string data = "shapes", model_name = "vit3_nano", weights, path = "fused";
   int threads = num_threads();
   std::int64_t shapes_count = 10000;
-  bool no_augment = false, evaluate_only = false, summary = false;
+  bool recompute = false, no_augment = false, evaluate_only = false, summary = false;
   std::string image_size;
   std::optional<std::int64_t> patch_size, classes;
   app.add_option("--data", data, "Folder of CIFAR-10 or CIFAR-100 binary files, or \"shapes\"")->capture_default_str();
@@ -155,6 +155,7 @@ int main(int argc, char** argv) {
   app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
   app.add_option("--out", options.out, "Output folder")->capture_default_str();
   app.add_option("--weights", weights, "Weights to start from, or to evaluate");
+  app.add_flag("--recompute", recompute, "Run blocks again on the way back: less memory, a third more time");
   app.add_flag("--no-augment", no_augment, "No random crops and flips");
   app.add_flag("--resume", options.resume, "Go on with the run in --out");
   app.add_flag("--overwrite", options.overwrite, "Start again although --out holds a run; --resume has precedence");
@@ -169,6 +170,7 @@ int main(int argc, char** argv) {
     ModelOptions model_options;
     model_options.path = ttt_path(path);
     model_options.patch_size = patch_size;
+    model_options.recompute = recompute;
     if (size) model_options.image_size = size->height;
     const std::int64_t side = image_size_of(model_name, model_options);
     if (summary) {

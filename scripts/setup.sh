@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what a build needs and the machine lacks: scripts/setup.sh [demo|test]
+# Installs what a build needs and the machine lacks: scripts/setup.sh [demo|test|bench]
+# `bench` adds PyTorch with OpenBLAS, to measure against.
 # `test` adds what only tests use: clang, a BLAS to stand in for our matrix products, Chromium with Python to look at
 # reports. Debian and Ubuntu: by apt, through sudo when not root. Elsewhere it names what is missing and exits with 1.
 set -euo pipefail
@@ -15,6 +16,8 @@ have_cblas() { have_header cblas.h || have_header "$(c++ -dumpmachine)/cblas.h";
 have_browser() {
   command -v python3 > /dev/null && { command -v chromium || command -v chromium-browser || command -v google-chrome; } > /dev/null
 }
+have_openblas() { compgen -G "/usr/lib/*/openblas-$1" > /dev/null; }
+have_torch() { python3 -c 'import torch' || /usr/bin/python3 -c 'import torch'; }
 have_clang() { command -v clang++-14 > /dev/null || command -v clang++ > /dev/null; }
 
 missing=() packages=()
@@ -33,6 +36,11 @@ find_missing() {
   need libcli11-dev       'CLI11 2 (https://github.com/CLIUtils/CLI11)'                        have_header CLI/CLI.hpp
   need libeigen3-dev      'Eigen 3.4 (https://eigen.tuxfamily.org)'                            have_header eigen3/Eigen/Core
   need catch2             'Catch2 2.13 or later (https://github.com/catchorg/Catch2)'          have_header catch2
+  if [ "${1:-demo}" = bench ]; then
+    need python3-torch    'PyTorch (https://pytorch.org)'                                       have_torch
+    need libopenblas0-pthread 'OpenBLAS with its own threads (https://www.openblas.net)'       have_openblas pthread
+    need libopenblas0-openmp  'OpenBLAS with OpenMP (https://www.openblas.net)'                have_openblas openmp
+  fi
   if [ "${1:-demo}" = test ]; then
     need libopenblas-dev  'OpenBLAS with cblas.h (https://www.openblas.net)'                   have_cblas
     need clang            'clang 14 or later (https://clang.llvm.org)'                         have_clang

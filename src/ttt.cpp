@@ -1,10 +1,14 @@
-// The fused TTT heads of the CPU backend, compiled once.
+// The fused TTT heads and attention of the CPU backend, compiled once.
+#include "tttlib/backend/cpu/attention-inl.hpp"
 #include "tttlib/backend/cpu/ttt-inl.hpp"
 
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
 #define TTT_HEADS(T)                                                                                                        \
+  template void attention<T>(View<const T>, View<const T>, View<const T>, T*, View<T>);                                     \
+  template void attention_pull<T>(View<const T>, View<const T>, View<const T>, View<const T>, const T*, View<const T>,      \
+                                  View<T>, View<T>, View<T>);                                                               \
   template void ttt_glu<T>(View<const T>, View<const T>, View<const T>, View<const T>, View<const T>, const TttStep&, T*,   \
                            View<T>);                                                                                        \
   template void ttt_glu_pull<T>(View<const T>, View<const T>, View<const T>, View<const T>, View<const T>, const TttStep&,  \

@@ -68,3 +68,23 @@ TEST_CASE("drop path changes training, not evaluation, and gradients reach every
     CHECK(sum(abs(entry.second->grad())).item() > 0);
   }
 }
+
+TEST_CASE("recomputed blocks give the same gradients, bit for bit, and keep less") {
+  const auto gradients = [](bool recompute, std::size_t& kept) {
+    manual_seed(5);
+    auto model = create_model<float>("vit3_nano", {.num_classes = 4, .drop_path = 0.3, .recompute = recompute});
+    const Tensor<float> images = randn<float>({2, 32, 32, 3});
+    const std::size_t before = HostAllocator::instance().bytes_in_use();
+    const Tensor<float> loss = mean(square((*model)(images)));
+    kept = HostAllocator::instance().bytes_in_use() - before;
+    loss.backward();
+    std::vector<std::vector<float>> all;
+    for (const Tensor<float>& p : model->parameters()) all.push_back(p.grad().to_vector());
+    return all;
+  };
+  std::size_t plain = 0, less = 0;
+  const auto expected = gradients(false, plain);
+  const bool same = gradients(true, less) == expected;
+  CHECK(same);
+  CHECK(4 * less < plain);
+}

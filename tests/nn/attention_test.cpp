@@ -1,9 +1,11 @@
 // Attention: against plain loops, as a layer, and as the special case of inner training that it is.
 #include "tttlib/nn/attention.hpp"
 
+#include <array>
 #include <cmath>
 
 #include "catch.hpp"
+#include "tttlib/core/parallel.hpp"
 #include "tttlib/testing/check_grads.hpp"
 #include "tttlib/testing/compare.hpp"
 #include "tttlib/ttt/inner_layer.hpp"
@@ -53,6 +55,38 @@ TEST_CASE("attention gradients, to order 2") {
   const auto check = check_grads(f, xs, 2);
   INFO(check);
   CHECK(check);
+}
+
+TEST_CASE("attention in blocks agrees with the whole matrix, forward and backward, on any number of threads") {
+  manual_seed(6);
+  for (const auto& [N, M, d] : {std::array<std::int64_t, 3>{65, 129, 5}, {1, 300, 16}, {200, 1, 32}, {128, 128, 64}}) {
+    INFO("queries " << N << ", keys " << M << ", width " << d);
+    const Tensors<double> x{randn<double>({2, 2, N, d}), randn<double>({2, 2, M, d}), randn<double>({2, 2, M, d})};
+    const Tensor<double> u = randn<double>({2, 2, N, d});
+    const auto in_blocks = [](const Tensors<double>& t) { return attention(t[0], t[1], t[2]); };
+    const auto by_matrix = [](const Tensors<double>& t) { return attention_by_matrix(t[0], t[1], t[2]); };
+    CHECK(relative_error(in_blocks(x), by_matrix(x)) < 1e-13);
+    const Tensors<double> ours = vjp(in_blocks, x, u), expected = vjp(by_matrix, x, u);
+    for (std::size_t i = 0; i < 3; ++i) CHECK(relative_error(ours[i], expected[i]) < 1e-12);
+    const int before = num_threads();
+    for (int threads : {1, 3}) {
+      set_num_threads(threads);
+      const Tensors<double> again = vjp(in_blocks, x, u);
+      for (std::size_t i = 0; i < 3; ++i) {
+        const bool same = again[i].to_vector() == ours[i].to_vector();
+        CHECK(same);
+      }
+    }
+    set_num_threads(before);
+  }
+}
+
+TEST_CASE("large scores do not overflow, and a NaN is not lost") {
+  const Tensor<float> q = full<float>({1, 1, 2, 4}, 300.0f), k = full<float>({1, 1, 150, 4}, 10.0f), v = full<float>({1, 1, 150, 4}, 2.0f);
+  CHECK(amax(abs(add(attention(q, k, v), -2.0f))).item() < 1e-5f);
+  Tensor<float> bad = clone(k);
+  bad.data()[4] = std::nanf("");
+  CHECK(std::isnan(sum(attention(q, bad, v)).item()));
 }
 
 TEST_CASE("the layer: heads do not mix before the projection, tokens keep their places, bad sizes throw") {

@@ -91,6 +91,38 @@ std::vector<OpCase> softmaxes() {
 }
 TTT_OP_TABLE("softmax", softmaxes)
 
+/// q [rows, N, d], k and v [rows, M, d], whatever the leading axes are.
+Array attention_of(const Arrays& x) {
+  const std::int64_t N = x[0].shape[x[0].shape.size() - 2], d = x[0].shape.back(), M = x[1].shape[x[1].shape.size() - 2];
+  Array o = x[0];
+  const std::int64_t rows = d * N == 0 ? 0 : static_cast<std::int64_t>(o.values.size()) / (N * d);
+  const auto at = [](const Array& a, std::int64_t i) { return a.values[static_cast<std::size_t>(i)]; };
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t i = 0; i < N; ++i) {
+      Values scores(static_cast<std::size_t>(M));
+      for (std::int64_t j = 0; j < M; ++j)
+        for (std::int64_t c = 0; c < d; ++c)
+          scores[static_cast<std::size_t>(j)] += at(x[0], (r * N + i) * d + c) * at(x[1], (r * M + j) * d + c) / std::sqrt(double(d));
+      const Values weights = softmax_of(scores);
+      for (std::int64_t c = 0; c < d; ++c) {
+        double sum = 0;
+        for (std::int64_t j = 0; j < M; ++j) sum += weights[static_cast<std::size_t>(j)] * at(x[2], (r * M + j) * d + c);
+        o.values[static_cast<std::size_t>((r * N + i) * d + c)] = sum;
+      }
+    }
+  return o;
+}
+std::vector<OpCase> attentions() {
+  const auto qkv = [](std::int64_t N, std::int64_t M, std::int64_t d) {
+    return Tensors<double>{normal({2, 1, N, d}), normal({2, 1, M, d}), normal({2, 1, M, d})};
+  };
+  const auto op = [](const auto& x) { return attention(x[0], x[1], x[2]); };
+  return {op_case("attention", op, attention_of,
+                  {qkv(3, 3, 2), qkv(2, 5, 3), qkv(1, 1, 1), {strided(normal({1, 2, 3, 4})), strided(normal({1, 2, 2, 4})), normal({1, 2, 2, 4})}}),
+          op_case("attention_of_rows", op, attention_of, {{normal({3, 2}), normal({4, 2}), normal({4, 2})}, {normal({2, 3, 2}), normal({2, 1, 2}), normal({2, 1, 2})}})};
+}
+TTT_OP_TABLE("attention", attentions)
+
 std::vector<OpCase> norms() {
   const auto affine = [](const Shape& s) {
     return Tensors<double>{normal(s), normal({s.back()}), normal({s.back()})};

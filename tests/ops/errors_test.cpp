@@ -203,6 +203,9 @@ TEST_CASE("errors: indices and losses") {
        },
        "ttt::mse_loss: shapes differ: prediction [2, 1], target [2]"},
       {[] { smooth_l1_loss(z({2}), z({2}), -1); }, "ttt::smooth_l1_loss: beta must not be negative: beta -1"},
+      {[] { attention(z({1, 2, 3, 4}), z({1, 1, 3, 4}), z({1, 1, 3, 4})); },
+       "ttt::attention: needs q [.., N, d] and k, v [.., M, d]: q [1, 2, 3, 4], k [1, 1, 3, 4], v [1, 1, 3, 4]"},
+      {[] { attention(z({2, 3}), z({0, 3}), z({0, 3})); }, "ttt::attention: there is nothing to attend to: q [2, 3], k [0, 3]"},
       {[] {
          layer_norm(z({2, 4}), z({3}));
        },

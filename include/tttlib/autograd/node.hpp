@@ -37,6 +37,12 @@ inline std::atomic<std::uint64_t>& node_counter() {
   return count;
 }
 
+/// True while a sweep runs on this thread.
+inline bool& in_sweep() {
+  thread_local bool running = false;
+  return running;
+}
+
 /// How many grad or vjp calls are under way on this thread, their walks back included.
 inline int& transform_depth() {
   thread_local int depth = 0;

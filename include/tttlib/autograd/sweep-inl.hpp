@@ -53,7 +53,15 @@ TTTLIB_INLINE std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots,
 
   struct RestoreTrail {
     Trail outer = current_trail();
-    ~RestoreTrail() { current_trail() = std::move(outer); }
+    bool inside = in_sweep();
+    RestoreTrail() {
+      set_trail(outer);  // what came before was no sweep
+      in_sweep() = true;
+    }
+    ~RestoreTrail() {
+      set_trail(std::move(outer));
+      in_sweep() = inside;
+    }
   } restore_trail;
   std::vector<bool> needs;
   std::vector<TensorBase> pulled;
@@ -68,7 +76,7 @@ TTTLIB_INLINE std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots,
       any = any || needs[k];
     }
     if (!any) continue;
-    current_trail() = node->trail;
+    set_trail(node->trail);
     if (node->released)
       fail<GradError>("backward",
                       concat("graph already released: the saved values of ", node->op, " are gone"),

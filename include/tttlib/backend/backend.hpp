@@ -127,6 +127,17 @@ template <class T>
 void truncated_normal(std::uint64_t seed, std::uint64_t stream, double std, double bound, View<T> y) {
   TTT_RUN(y, truncated_normal, seed, stream, std, bound, y);
 }
+/// o = softmax(q kᵀ/√d) v: q, o [B, H, N, d], k, v [B, H, M, d]; log_sums [B, H, N] or null keeps log Σ exp of the scores
+template <class T>
+void attention(View<const T> q, View<const T> k, View<const T> v, T* log_sums, View<T> o) {
+  TTT_RUN(o, attention, q, k, v, log_sums, o);
+}
+/// its cotangents from that of o
+template <class T>
+void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> o, const T* log_sums, View<const T> g, View<T> dq, View<T> dk,
+                    View<T> dv) {
+  TTT_RUN(o, attention_pull, q, k, v, o, log_sums, g, dq, dk, dv);
+}
 /// o = the answers of GLU heads after their inner step: q, k, v, o [B, H, N, d], w1, w2 [H, d, d]; the inner gradients are
 /// kept in `gradient` [B, H, d, 2d] unless it is null
 template <class T>

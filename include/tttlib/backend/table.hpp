@@ -61,6 +61,8 @@ struct Verbs {
   void (*uniform)(std::uint64_t seed, std::uint64_t stream, double low, double high, Y y);
   void (*normal)(std::uint64_t seed, std::uint64_t stream, double mean, double std, Y y);
   void (*truncated_normal)(std::uint64_t seed, std::uint64_t stream, double std, double bound, Y y);
+  void (*attention)(X q, X k, X v, T* log_sums, Y o);
+  void (*attention_pull)(X q, X k, X v, X o, const T* log_sums, X g, Y dq, Y dk, Y dv);
   void (*ttt_glu)(X q, X k, X v, X w1, X w2, const TttStep& step, T* gradient, Y o);
   void (*ttt_glu_pull)(X q, X k, X v, X w1, X w2, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw1, Y dw2);
   void (*ttt_dwconv)(X q, X k, X v, X w, const TttStep& step, T* gradient, Y o);

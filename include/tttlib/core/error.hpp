@@ -46,13 +46,24 @@ inline Trail& current_trail() {
   return trail;
 }
 
+/// Called when another module or step begins to run on this thread, with the one before; null when nobody watches.
+using TrailWatcher = std::function<void(const Trail& before)>;
+inline TrailWatcher*& trail_watcher() {
+  thread_local TrailWatcher* watcher = nullptr;
+  return watcher;
+}
+inline void set_trail(Trail next) {
+  if (trail_watcher()) (*trail_watcher())(current_trail());
+  current_trail() = std::move(next);
+}
+
 /// Names a module or a step for as long as it lives; errors, anomaly reports and the graph dump print the path.
 class Scope {
  public:
   explicit Scope(const std::string& name) : outer_(current_trail()) {
-    current_trail() = std::make_shared<const std::string>(outer_ ? *outer_ + "." + name : name);
+    set_trail(std::make_shared<const std::string>(outer_ ? *outer_ + "." + name : name));
   }
-  ~Scope() { current_trail() = std::move(outer_); }
+  ~Scope() { set_trail(std::move(outer_)); }
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
 

@@ -35,6 +35,7 @@ struct ModelOptions {
   std::optional<std::int64_t> patch_size = {};
   double drop_path = 0;
   TttPath path = TttPath::fused;
+  bool recompute = false;  // blocks on the way back: less memory for a third more arithmetic
 };
 
 /// The row of a name. Throws Error listing the known names.
@@ -56,30 +57,29 @@ inline std::int64_t image_size_of(const std::string& name, const ModelOptions& o
 template <class T = float>
 std::shared_ptr<Module<T>> create_model(const std::string& name, const ModelOptions& options = {}) {
   const ModelConfig& config = model_config(name);
-  Vit3Options o;
-  o.patch_size = options.patch_size.value_or(config.patch_size);
-  o.channels = config.channels;
-  o.depth = config.depth;
-  o.heads = config.heads;
-  o.num_classes = options.num_classes;
-  o.drop_path = options.drop_path;
-  o.path = options.path;
-  if (o.num_classes < 1) fail<ShapeError>("create_model", concat("num_classes must be positive: ", o.num_classes));
-  if (o.patch_size < 1 || image_size_of(name, options) % o.patch_size != 0)
-    fail<ShapeError>("create_model", concat("image size must be a multiple of the patch: image ", image_size_of(name, options), ", patch ", o.patch_size));
-  if (name.rfind("deit_", 0) == 0) {
-    DeitOptions deit;
-    deit.image_size = image_size_of(name, options);
-    deit.patch_size = o.patch_size;
-    deit.channels = o.channels;
-    deit.depth = o.depth;
-    deit.heads = o.heads;
-    deit.num_classes = o.num_classes;
-    deit.drop_path = o.drop_path;
-    return std::make_shared<Deit<T>>(deit, mixers::softmax_attention<T>());
-  }
-  if (name == "linear_pixels") return std::make_shared<LinearPixels<T>>(image_size_of(name, options), o.num_classes);
-  return std::make_shared<Vit3<T>>(o);
+  const std::int64_t side = image_size_of(name, options), patch = options.patch_size.value_or(config.patch_size);
+  if (options.num_classes < 1) fail<ShapeError>("create_model", concat("num_classes must be positive: ", options.num_classes));
+  if (patch < 1 || side % patch != 0)
+    fail<ShapeError>("create_model", concat("image size must be a multiple of the patch: image ", side, ", patch ", patch));
+  if (name == "linear_pixels") return std::make_shared<LinearPixels<T>>(side, options.num_classes);
+  if (name.rfind("deit_", 0) == 0)
+    return std::make_shared<Deit<T>>(DeitOptions{.image_size = side,
+                                                 .patch_size = patch,
+                                                 .channels = config.channels,
+                                                 .depth = config.depth,
+                                                 .heads = config.heads,
+                                                 .num_classes = options.num_classes,
+                                                 .drop_path = options.drop_path,
+                                                 .recompute = options.recompute},
+                                     mixers::softmax_attention<T>());
+  return std::make_shared<Vit3<T>>(Vit3Options{.patch_size = patch,
+                                               .channels = config.channels,
+                                               .depth = config.depth,
+                                               .heads = config.heads,
+                                               .num_classes = options.num_classes,
+                                               .drop_path = options.drop_path,
+                                               .path = options.path,
+                                               .recompute = options.recompute});
 }
 
 #if defined(TTTLIB_COMPILED)

@@ -23,6 +23,13 @@ template <class T = float>
 TokenMixer<T> softmax_attention() {
   return {"softmax attention", [](std::int64_t channels, std::int64_t heads) { return std::make_shared<Attention<T>>(channels, heads); }};
 }
+/// The same with the whole matrix of weights in memory, as the textbook has it.
+template <class T = float>
+TokenMixer<T> softmax_attention_by_matrix() {
+  return {"softmax attention, whole matrix", [](std::int64_t channels, std::int64_t heads) {
+            return std::make_shared<Attention<T>>(channels, heads, Attention<T>::Kind::softmax_matrix);
+          }};
+}
 template <class T = float>
 TokenMixer<T> linear_attention() {
   return {"linear attention",
@@ -69,6 +76,7 @@ struct DeitOptions {
   double drop_path = 0;     // of the last block; grows linearly from 0 over the depth
   bool class_token = true;  // as DeiT: the head reads a learned extra token; otherwise the mean over the grid's tokens
   bool position = true;     // a learned position embedding, added once
+  bool recompute = false;   // blocks on the way back, so that training keeps one activation per block
   double deviation = 0.02;  // of Linear weights and embeddings at the start, as DeiT; 0: each layer's own default
 };
 
@@ -119,6 +127,7 @@ class Deit : public Module<T> {
     if (o.class_token) this->register_parameter("cls_token", cls_token, trunc_normal<T>({1, 1, o.channels}, deviation));
     if (o.position) this->register_parameter("pos_embed", pos_embed, trunc_normal<T>({1, side * side + extra, o.channels}, deviation));
     blocks = this->register_module("blocks", std::make_shared<Sequential<T>>());
+    blocks->recompute = o.recompute;
     for (std::int64_t i = 0; i < o.depth; ++i) {
       const double rate = o.depth > 1 ? o.drop_path * static_cast<double>(i) / static_cast<double>(o.depth - 1) : 0;
       blocks->add(std::make_shared<DeitBlock<T>>(o, mixer, rate));

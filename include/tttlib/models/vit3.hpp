@@ -21,6 +21,7 @@ struct Vit3Options {
   double drop_path = 0;  // of the last block; grows linearly from 0 over the depth
   bool qkv_bias = true;
   TttPath path = TttPath::fused;
+  bool recompute = false;  // blocks on the way back, so that training keeps one activation per block
 };
 
 namespace detail {
@@ -98,6 +99,7 @@ class Vit3 : public Module<T> {
                                       ", heads ", o.heads, ", num_classes ", o.num_classes, ", mlp_ratio ", o.mlp_ratio));
     patch_embed = this->register_module("patch_embed", std::make_shared<PatchEmbed<T>>(o.patch_size, o.channels));
     blocks = this->register_module("blocks", std::make_shared<Sequential<T>>());
+    blocks->recompute = o.recompute;
     for (std::int64_t i = 0; i < o.depth; ++i) {
       const double rate = o.depth > 1 ? o.drop_path * static_cast<double>(i) / static_cast<double>(o.depth - 1) : 0;
       blocks->add(std::make_shared<Vit3Layer<T>>(o, rate));

@@ -1,36 +1,17 @@
 #pragma once
-/// Softmax attention and linear attention, of recorded ops: token mixers to compare inner training with.
+/// Softmax attention and linear attention as modules: token mixers to compare inner training with.
 /// Legend: B images, N tokens, H heads, d head width, C = H·d channels.
 
-#include <cmath>
-
 #include "tttlib/nn/linear.hpp"
-#include "tttlib/ops/composed/softmax.hpp"
+#include "tttlib/ops/composed/attention.hpp"
 
 namespace ttt {
-
-/// softmax(q kᵀ/√d) v: q [.., N, d], k and v [.., M, d] -> [.., N, d].
-template <class T>
-Tensor<T> attention(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) {
-  const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
-  const Tensor<T> scores = matmul(mul(q, static_cast<T>(scale)), transpose(k));  // [.., N, M]
-  return matmul(softmax(scores), v);                                             // [.., N, d]
-}
-
-/// q (kᵀ v) / (M√d), without a feature map or a denominator: what one full-batch step with the dot loss makes of a linear
-/// inner model that starts at zero.   q [.., N, d], k and v [.., M, d] -> [.., N, d].
-template <class T>
-Tensor<T> linear_attention(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) {
-  const double scale = 1 / (static_cast<double>(k.size(-2)) * std::sqrt(static_cast<double>(k.size(-1))));
-  const Tensor<T> w = mul(matmul(transpose(k), v), static_cast<T>(scale));  // [.., d, d]
-  return matmul(q, w);                                                      // [.., N, d]
-}
 
 /// proj(mix(q, k, v)) with q, k, v = qkv(x) in H heads: [B, .., C] -> [B, .., C]; all axes between are tokens.
 template <class T>
 class Attention : public Module<T> {
  public:
-  enum class Kind { softmax, linear };
+  enum class Kind { softmax, softmax_matrix, linear };  // the second keeps the whole matrix of weights
   std::shared_ptr<Linear<T>> qkv, proj;
   Kind kind;
 
@@ -49,7 +30,9 @@ class Attention : public Module<T> {
     const std::int64_t B = x.size(0), N = x.numel() / (B * channels_), d = channels_ / heads_;
     const Tensor<T> all = permute(reshape((*qkv)(x), {B, N, 3, heads_, d}), {2, 0, 3, 1, 4});    // [3, B, H, N, d]
     const Tensor<T> q = select(all, 0, 0), k = select(all, 0, 1), v = select(all, 0, 2);         // [B, H, N, d]
-    const Tensor<T> o = kind == Kind::softmax ? attention(q, k, v) : linear_attention(q, k, v);  // [B, H, N, d]
+    const Tensor<T> o = kind == Kind::softmax          ? attention(q, k, v)
+                        : kind == Kind::softmax_matrix ? attention_by_matrix(q, k, v)
+                                                       : linear_attention(q, k, v);          // [B, H, N, d]
     return (*proj)(reshape(permute(o, {0, 2, 1, 3}), x.shape()));                                // [B, .., C]
   }
 

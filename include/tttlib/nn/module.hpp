@@ -3,7 +3,6 @@
 /// `requires_grad`; submodules are held by shared_ptr.
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,48 +10,9 @@
 
 #include "tttlib/autograd/backward.hpp"
 #include "tttlib/core/cost.hpp"
-#include "tttlib/ops/create.hpp"
+#include "tttlib/nn/state_dict.hpp"
 
 namespace ttt {
-
-/// Tensors by name, in the order modules registered them: a state dict, or gradients by name.
-template <class T>
-using StateDict = std::vector<std::pair<std::string, Tensor<T>>>;
-
-/// What a state dict and a module disagree on.
-struct LoadReport {
-  std::vector<std::string> missing;     // in the module, not in the dict
-  std::vector<std::string> unexpected;  // in the dict, not in the module
-  std::vector<std::string> mismatched;  // "name: module [..], file [..]"
-  bool exact() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
-  /// One line per kind of disagreement; empty if there is none.
-  std::string to_string() const {
-    std::string text;
-    auto list = [&](const char* title, const std::vector<std::string>& names) {
-      if (names.empty()) return;
-      text += concat(text.empty() ? "" : "\n", title, " (", names.size(), "): ");
-      for (std::size_t i = 0; i < names.size(); ++i) text += (i ? ", " : "") + names[i];
-    };
-    list("missing", missing);
-    list("unexpected", unexpected);
-    list("other shape", mismatched);
-    return text;
-  }
-  /// The same in one line, with the first three names of each kind.
-  std::string brief() const {
-    std::string text;
-    auto list = [&](const char* title, const std::vector<std::string>& names) {
-      if (names.empty()) return;
-      text += concat(text.empty() ? "" : "; ", names.size(), " ", title, " (");
-      for (std::size_t i = 0; i < names.size() && i < 3; ++i) text += (i ? ", " : "") + names[i];
-      text += names.size() > 3 ? ", …)" : ")";
-    };
-    list("missing", missing);
-    list("unexpected", unexpected);
-    list("of another shape", mismatched);
-    return text;
-  }
-};
 
 /// What one call of a module looked like; collected by `summary`.
 struct ModuleCall {
@@ -155,29 +115,10 @@ class Module {
   /// Copies values in by name and reports what did not match. Throws ShapeError on any disagreement if `strict`;
   /// nothing is changed then.
   LoadReport load_state_dict(const StateDict<T>& state, bool strict = true) {
-    std::map<std::string, const Tensor<T>*> by_name;
-    for (const auto& entry : state) by_name[entry.first] = &entry.second;
-    LoadReport report;
-    std::vector<std::pair<Tensor<T>*, const Tensor<T>*>> copies;
-    auto members = named_parameters();
-    for (auto& entry : named_buffers()) members.push_back(entry);
-    for (auto& entry : members) {
-      const auto found = by_name.find(entry.first);
-      if (found == by_name.end()) {
-        report.missing.push_back(entry.first);
-        continue;
-      }
-      if (found->second->shape() == entry.second->shape()) copies.emplace_back(entry.second, found->second);
-      else
-        report.mismatched.push_back(concat(entry.first, ": module ", entry.second->shape(), ", state ", found->second->shape()));
-      by_name.erase(found);
-    }
-    for (const auto& entry : state)
-      if (by_name.count(entry.first)) report.unexpected.push_back(entry.first);
+    StateDict<T> members = state_dict();
+    const LoadReport report = assign_by_name(members, state, "module", /*partly=*/!strict);
     if (strict && !report.exact())
       fail<ShapeError>("load_state_dict", "state does not fit the module: " + report.brief(), "load with strict = false to take what fits");
-    NoGradGuard guard;
-    for (auto& copy : copies) assign(*copy.first, copy.second->to(copy.first->device()));
     return report;
   }
 

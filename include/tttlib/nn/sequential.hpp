@@ -1,6 +1,7 @@
 #pragma once
 /// Sequential: modules called one after the other, named by position.
 
+#include "tttlib/autograd/checkpoint.hpp"
 #include "tttlib/nn/module.hpp"
 
 namespace ttt {
@@ -8,6 +9,8 @@ namespace ttt {
 template <class T>
 class Sequential : public Module<T> {
  public:
+  bool recompute = false;  // keep only what goes from module to module, and run each again on the way back
+
   Sequential() : Module<T>("Sequential") {}
   explicit Sequential(std::vector<std::shared_ptr<Module<T>>> modules) : Sequential() {
     for (auto& m : modules) add(std::move(m));
@@ -19,7 +22,7 @@ class Sequential : public Module<T> {
   Module<T>& operator[](std::size_t i) { return *modules_[i]; }
   Tensor<T> forward(const Tensor<T>& x) override {
     Tensor<T> y = x;
-    for (auto& m : modules_) y = (*m)(y);
+    for (auto& m : modules_) y = recompute ? checkpoint([m](const Tensor<T>& at) { return (*m)(at); }, y) : (*m)(y);
     return y;
   }
 

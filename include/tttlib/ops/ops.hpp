@@ -2,6 +2,7 @@
 /// Every operation on tensors.
 
 #include "tttlib/autograd/backward.hpp"
+#include "tttlib/ops/composed/attention.hpp"
 #include "tttlib/ops/composed/dropout.hpp"
 #include "tttlib/ops/composed/einsum.hpp"
 #include "tttlib/ops/composed/interpolate.hpp"

@@ -1,8 +1,8 @@
 #pragma once
 /// Exponential moving average of a module's weights.
 
+#include "tttlib/nn/module.hpp"
 #include "tttlib/ops/elementwise.hpp"
-#include "tttlib/optim/assign_by_name.hpp"
 
 namespace ttt {
 

@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 
-#include "tttlib/optim/assign_by_name.hpp"
+#include "tttlib/nn/module.hpp"
 #include "tttlib/optim/param_groups.hpp"
 
 namespace ttt {

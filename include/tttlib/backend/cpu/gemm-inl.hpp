@@ -173,82 +173,104 @@ void gemm_by_dots(const MatrixRef<const T>& a, const MatrixRef<const T>& b, cons
   });
 }
 
+/// Into how many tiles c is cut. What is computed for an element of c does not depend on it.
+struct Tiling {
+  std::int64_t rows, columns;
+};
+
+/// Tiles of about two million operations or more, a few for every thread; rows first, because every tile reads all its
+/// panels of b, and so few rows that a tile of a stays in L2.
+inline Tiling choose_tiles(std::int64_t m, std::int64_t panels, std::int64_t operations) {
+  constexpr std::int64_t most_rows = 128;
+  std::int64_t tiles = operations / 2'000'000 + 1;
+  if (tiles > 4 * num_threads()) tiles = 4 * num_threads();
+  if (num_threads() == 1) tiles = (m + most_rows - 1) / most_rows;
+  Tiling t{tiles, 1};
+  if (t.rows * 2 * kernel_rows > m) {
+    t.rows = m / (2 * kernel_rows) + 1;
+    t.columns = tiles / t.rows < panels ? tiles / t.rows : panels;
+    if (t.columns < 1) t.columns = 1;
+  }
+  if ((m + t.rows - 1) / t.rows > most_rows) t.rows = (m + most_rows - 1) / most_rows;
+  return t;
+}
+
+template <class T>
+inline constexpr std::int64_t panel_width = 2 * lanes<T>;
+
+/// All panels of b [depth, n], one after the other, each `panel_width` wide (the last one may be half as wide).
+template <class T>
+T* pack_panels(const MatrixRef<const T>& b) {
+  constexpr std::int64_t width = panel_width<T>;
+  const std::int64_t n = b.columns, depth = b.rows, panels = (n + width - 1) / width;
+  T* packed = packing_buffer<T, 0>(panels * width * depth);
+  parallel_for(panels, 1 + 65536 / (width * depth + 1), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      const std::int64_t columns = n - p * width < width ? n - p * width : width;
+      pack_panel(b, p * width, columns, columns <= lanes<T> ? lanes<T> : width, packed + p * width * depth);
+    }
+  });
+  return packed;
+}
+
+/// One tile: c = start + a·b for the panels [first, last) of b, which are in `packed` or, if that is null, taken from b.
+template <class T>
+void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* packed, std::int64_t first, std::int64_t last,
+               const T* start, std::int64_t start_row, const MatrixRef<T>& c) {
+  constexpr std::int64_t width = panel_width<T>;
+  const std::int64_t rows = a.rows, depth = a.columns, n = b.columns;
+  T* packed_a = nullptr;
+  if (n > 2 * width && a.column_stride != 1) pack_rows(a, packed_a = packing_buffer<T, 1>(rows * depth));
+  for (std::int64_t p = first; p < last; ++p) {
+    const std::int64_t column = p * width, columns = n - column < width ? n - column : width;
+    const bool narrow = columns <= lanes<T>;
+    std::int64_t panel_row = narrow ? lanes<T> : width;
+    const T* panel = packed ? packed + column * depth : nullptr;
+    if (!packed && columns == panel_row) {
+      panel = b.data + column, panel_row = b.row_stride;
+    } else if (!packed) {
+      T* to = packing_buffer<T, 2>(panel_row * depth);
+      pack_panel(b, column, columns, panel_row, to);
+      panel = to;
+    }
+    const auto run = [&](const MatrixRef<const T>& a_rows, std::int64_t row) {
+      const T* s = start ? start + row * start_row + column : nullptr;
+      const MatrixRef<T> out = c.block(row, a_rows.rows, column, columns);
+      if (narrow) gemm_panel<1>(a_rows, panel, panel_row, s, start_row, out);
+      else gemm_panel<2>(a_rows, panel, panel_row, s, start_row, out);
+    };
+    if (!packed_a) run(a, 0);
+    else
+      for (std::int64_t i = 0; i < rows; i += kernel_rows) {
+        const std::int64_t count = rows - i < kernel_rows ? rows - i : kernel_rows;
+        run({packed_a + i * depth, count, depth, 1, count}, i);
+      }
+  }
+}
+
 /// c = start + a·b on several threads; a [m, k], b [k, n], c [m, n] with contiguous rows. `start` as in gemm_kernel.
 template <class T>
 void gemm(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* start, std::int64_t start_row,
           const MatrixRef<T>& c) {
-  const std::int64_t m = c.rows, n = c.columns;
+  const std::int64_t m = c.rows, n = c.columns, panels = (n + panel_width<T> - 1) / panel_width<T>;
   if (m == 0 || n == 0) return;
   if ((m <= 2 || n <= 2) && a.column_stride == 1 && b.row_stride == 1) return gemm_by_dots(a, b, start, start_row, c);
-  constexpr std::int64_t width = 2 * lanes<T>;
-  const std::int64_t panels = (n + width - 1) / width;
   // Few rows do not pay for a copy of b, and short rows of b lie close enough together as they are.
-  const bool direct = b.column_stride == 1 && (m <= 2 * kernel_rows || b.row_stride <= 2 * width);
-  const bool pack_a = panels > 2 && a.column_stride != 1;
+  const bool direct = b.column_stride == 1 && (m <= 2 * kernel_rows || b.row_stride <= 2 * panel_width<T>);
   for (std::int64_t k0 = 0; k0 == 0 || k0 < a.columns; k0 += depth_block) {
     const std::int64_t depth = a.columns - k0 < depth_block ? a.columns - k0 : depth_block;
     const MatrixRef<const T> b_block = b.block(k0, depth, 0, n);
-    T* packed = nullptr;
-    if (!direct) {
-      packed = packing_buffer<T, 0>(panels * width * depth);
-      parallel_for(panels, 1 + 65536 / (width * depth + 1), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t p = begin; p < end; ++p) {
-          const std::int64_t columns = n - p * width < width ? n - p * width : width;
-          pack_panel(b_block, p * width, columns, columns <= lanes<T> ? lanes<T> : width, packed + p * width * depth);
-        }
-      });
-    }
+    const T* packed = direct ? nullptr : pack_panels(b_block);
     const T* from = k0 == 0 ? start : c.data;
     const std::int64_t from_row = k0 == 0 ? start_row : c.row_stride;
-    // Tiles of about two million operations or more; rows first, because every tile reads all its panels of b.
-    const std::int64_t operations = 2 * m * n * depth;
-    std::int64_t tiles = operations / 2'000'000 + 1;
-    if (tiles > 4 * num_threads()) tiles = 4 * num_threads();
-    if (num_threads() == 1) tiles = (m + 127) / 128;  // so that a tile of a stays in L2
-    std::int64_t row_tiles = tiles, column_tiles = 1;
-    if (row_tiles * 2 * kernel_rows > m) {
-      row_tiles = m / (2 * kernel_rows) + 1;
-      column_tiles = tiles / row_tiles < panels ? tiles / row_tiles : panels;
-      if (column_tiles < 1) column_tiles = 1;
-    }
-    if ((m + row_tiles - 1) / row_tiles > 128) row_tiles = (m + 127) / 128;
-    parallel_for(row_tiles * column_tiles, 1, [&](std::int64_t tile, std::int64_t) {
-      const std::int64_t row_tile = tile / column_tiles, column_tile = tile % column_tiles;
-      const auto border = [&](std::int64_t i) {
-        return i == row_tiles ? m : m * i / row_tiles / kernel_rows * kernel_rows;
-      };
-      const std::int64_t first_row = border(row_tile), rows = border(row_tile + 1) - first_row;
-      if (rows == 0) return;
-      const MatrixRef<const T> a_tile = a.block(first_row, rows, k0, depth);
-      T* packed_a = nullptr;
-      if (pack_a) pack_rows(a_tile, packed_a = packing_buffer<T, 1>(rows * depth));
-      for (std::int64_t p = column_tile * panels / column_tiles; p < (column_tile + 1) * panels / column_tiles; ++p) {
-        const std::int64_t column = p * width, columns = n - column < width ? n - column : width;
-        const bool narrow = columns <= lanes<T>;
-        const T* panel = nullptr;
-        std::int64_t panel_row = narrow ? lanes<T> : width;
-        if (packed) {
-          panel = packed + column * depth;
-        } else if (columns == panel_row) {
-          panel = b_block.data + column, panel_row = b.row_stride;
-        } else {
-          T* to = packing_buffer<T, 2>(panel_row * depth);
-          pack_panel(b_block, column, columns, panel_row, to);
-          panel = to;
-        }
-        const auto run = [&](const MatrixRef<const T>& a_rows, std::int64_t row) {
-          const T* s = from ? from + (first_row + row) * from_row + column : nullptr;
-          const MatrixRef<T> out = c.block(first_row + row, a_rows.rows, column, columns);
-          if (narrow) gemm_panel<1>(a_rows, panel, panel_row, s, from_row, out);
-          else gemm_panel<2>(a_rows, panel, panel_row, s, from_row, out);
-        };
-        if (!packed_a) run(a_tile, 0);
-        else
-          for (std::int64_t i = 0; i < rows; i += kernel_rows) {
-            const std::int64_t count = rows - i < kernel_rows ? rows - i : kernel_rows;
-            run({packed_a + i * depth, count, depth, 1, count}, i);
-          }
-      }
+    const Tiling tiles = choose_tiles(m, panels, 2 * m * n * depth);
+    parallel_for(tiles.rows * tiles.columns, 1, [&](std::int64_t tile, std::int64_t) {
+      const std::int64_t i = tile / tiles.columns, j = tile % tiles.columns;
+      const auto border = [&](std::int64_t at) { return at == tiles.rows ? m : m * at / tiles.rows / kernel_rows * kernel_rows; };
+      const std::int64_t row = border(i), rows = border(i + 1) - row;
+      if (rows > 0)
+        gemm_tile(a.block(row, rows, k0, depth), b_block, packed, j * panels / tiles.columns, (j + 1) * panels / tiles.columns,
+                  from ? from + row * from_row : nullptr, from_row, c.block(row, rows, 0, n));
     });
   }
 }

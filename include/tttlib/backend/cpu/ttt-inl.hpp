@@ -6,16 +6,13 @@
 /// Multiply-accumulates per image and head: GLU 6·N·d² forward, 16·N·d² backward (4 of them to compute z and y again);
 /// convolution 18·N·d and 36·N·d. Bytes: q, k, v and o once each, their cotangents once each, and d² numbers per head.
 
-#include <algorithm>
 #include <utility>
 
 #include "tttlib/backend/cpu/depthwise-inl.hpp"
-#include "tttlib/backend/cpu/gemm-inl.hpp"
+#include "tttlib/backend/cpu/tokens-inl.hpp"
 
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
-
-inline constexpr std::int64_t token_block = 128;  // tokens at a time, so that all of a head's numbers stay in L2
 
 /// SiLU and its derivatives at one point.
 template <class T>
@@ -36,7 +33,7 @@ struct GluScratch {
   std::int64_t width;
   T *x, *y, *both, *other, *four, *weights, *sum, *gradient, *transposed;
 
-  explicit GluScratch(std::int64_t d) : width((d + lanes<T> - 1) / lanes<T> * lanes<T>) {
+  explicit GluScratch(std::int64_t d) : width(whole_lanes<T>(d)) {
     const std::int64_t tokens = token_block * width, square = width * width;
     T* at = packing_buffer<T, 4>(10 * tokens + 10 * square);
     const auto take = [&](std::int64_t count) { return std::exchange(at, at + count); };
@@ -47,50 +44,6 @@ struct GluScratch {
     transposed = take(4 * square);                                // [4d, d] or [2d, d]
   }
 };
-
-/// c = start + a·b for operands in cache: b [depth, columns] with rows of b_row numbers, columns whole registers.
-template <class T>
-void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, T* c,
-                      std::int64_t columns) {
-  for (std::int64_t j = 0; j < columns;) {
-    const bool two = columns - j >= 2 * lanes<T>;
-    const std::int64_t step = two ? 2 * lanes<T> : lanes<T>;
-    const MatrixRef<T> out{c + j, a.rows, step, columns, 1};
-    const T* from = start ? start + j : nullptr;
-    if (two) gemm_panel<2>(a, b + j, b_row, from, start_row, out);
-    else gemm_panel<1>(a, b + j, b_row, from, start_row, out);
-    j += step;
-  }
-}
-/// Rows of `width` numbers, and the same transposed.
-template <class T>
-MatrixRef<const T> rows_of(const T* x, std::int64_t rows, std::int64_t width) {
-  return {x, rows, width, width, 1};
-}
-template <class T>
-MatrixRef<const T> columns_of(const T* x, std::int64_t rows, std::int64_t width, std::int64_t stride) {
-  return {x, width, rows, 1, stride};
-}
-
-/// Tokens [first, first + n) of image b and head h of x [B, H, N, d] as rows of `width` numbers.
-template <class T>
-void load_tokens(const View<const T>& x, std::int64_t b, std::int64_t h, std::int64_t first, std::int64_t n, std::int64_t width, T* __restrict to) {
-  const std::int64_t d = x.shape[3], step = x.strides[3];
-  const T* from = x.data + b * x.strides[0] + h * x.strides[1] + first * x.strides[2];
-  for (std::int64_t i = 0; i < n; ++i, from += x.strides[2], to += width) {
-    if (step == 1)
-      for (std::int64_t c = 0; c < d; ++c) to[c] = from[c];
-    else
-      for (std::int64_t c = 0; c < d; ++c) to[c] = from[c * step];
-    for (std::int64_t c = d; c < width; ++c) to[c] = T(0);
-  }
-}
-template <class T>
-void store_tokens(const T* __restrict from, std::int64_t width, std::int64_t b, std::int64_t h, std::int64_t first, std::int64_t n, const View<T>& x) {
-  T* to = x.data + b * x.strides[0] + h * x.strides[1] + first * x.strides[2];
-  for (std::int64_t i = 0; i < n; ++i, to += x.strides[2], from += width)
-    for (std::int64_t c = 0; c < x.shape[3]; ++c) to[c * x.strides[3]] = from[c];
-}
 
 /// w1 and w2 [H, d, d] of one head side by side: [d, 2d].
 template <class T>

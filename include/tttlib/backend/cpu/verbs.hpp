@@ -62,6 +62,11 @@ void normal(std::uint64_t seed, std::uint64_t stream, double mean, double std, V
 template <class T>
 void truncated_normal(std::uint64_t seed, std::uint64_t stream, double std, double bound, View<T> y);
 template <class T>
+void attention(View<const T> q, View<const T> k, View<const T> v, T* log_sums, View<T> o);
+template <class T>
+void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> o, const T* log_sums, View<const T> g, View<T> dq, View<T> dk,
+                    View<T> dv);
+template <class T>
 void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, T* gradient, View<T> o);
 template <class T>
 void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const T* gradient,
@@ -78,6 +83,7 @@ void adamw(View<T> parameter, View<const T> grad, View<T> mean, View<T> variance
 }  // namespace ttt::cpu_backend
 
 #if !defined(TTTLIB_COMPILED)
+#include "tttlib/backend/cpu/attention-inl.hpp"
 #include "tttlib/backend/cpu/conv-inl.hpp"
 #include "tttlib/backend/cpu/depthwise-inl.hpp"
 #include "tttlib/backend/cpu/elementwise-inl.hpp"

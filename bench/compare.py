@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""tttlib beside PyTorch: both programs in turn, several rounds, medians and ratios, as a table and as JSON.
+
+  bench/compare.py --bench build/release/bench/tttlib_bench --out bench/results/cpu
+
+PyTorch runs at the best of several settings of threads and BLAS: the first round tries them all, later rounds repeat the
+best one. One-core cases are pinned to one core, ours and the peer's alike. Use scripts/bench.sh, which installs both.
+"""
+
+import argparse
+import glob
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+CASES = [  # model, mode, batch, repeats of a step in one round
+    ("vit3_nano", "train", 64, 8),
+    ("vit3_tiny", "infer", 1, 12),
+    ("vit3_tiny", "infer", 16, 6),
+    ("vit3_tiny", "train", 16, 4),
+    ("vit3_small", "infer", 16, 3),
+    ("vit3_small", "train", 16, 2),
+]
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def peer_settings(threads):
+    """(name, arguments, environment): ways to run PyTorch on that many threads."""
+    libraries = sorted(glob.glob("/usr/lib/*/openblas-openmp")) + sorted(glob.glob("/usr/lib/*/openblas-pthread"))
+    for library in libraries or [None]:
+        blas = os.path.basename(library) if library else "the system's BLAS"
+        environment = {"LD_LIBRARY_PATH": library} if library else {}
+        yield f"{threads} threads, {blas}", ["--threads", str(threads)], environment
+        if threads > 1:
+            yield f"1 thread, {threads} of {blas}", ["--threads", "1", "--blas-threads", str(threads)], environment
+
+
+def run(command, environment, pinned):
+    full = {k: v for k, v in os.environ.items() if k != "OPENBLAS_L2_SIZE"} | environment
+    done = subprocess.run((["taskset", "-c", "0"] if pinned else []) + command, env=full, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def measure(case, threads, arguments):
+    model, mode, batch, repeat = case
+    common = ["--model", model, "--mode", mode, "--batch", str(batch), "--repeat", str(repeat), "--json"]
+    pinned = threads == 1
+    ours, peers = [], {}
+    settings = list(peer_settings(threads))
+    for round_ in range(arguments.rounds):
+        ours.append(run([arguments.bench, *common, "--threads", str(threads)], {}, pinned))
+        if round_ == 1:  # the best setting of the first round only
+            settings = [max(settings, key=lambda s: peers[s[0]][0]["images_per_second"])]
+        for name, extra, environment in settings:
+            fair = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "16000000000", "OMP_WAIT_POLICY": "passive"}
+            if "avx512f" in open("/proc/cpuinfo").read():
+                fair["OPENBLAS_CORETYPE"] = "SkylakeX"
+            command = [arguments.python, os.path.join(HERE, "peers", "torch_vit3.py"), *common, *extra]
+            peers.setdefault(name, []).append(run(command, fair | environment, pinned))
+    middle = lambda results, key: statistics.median(r[key] for r in results)
+    best = max(peers, key=lambda name: middle(peers[name], "images_per_second"))
+    return {
+        "model": model, "mode": mode, "batch": batch, "threads": threads,
+        "images_per_second": middle(ours, "images_per_second"), "gflops": middle(ours, "gflops"),
+        "peak_fraction": middle(ours, "peak_fraction"), "peak_rss_mib": max(r["peak_rss_mib"] for r in ours),
+        "peer_images_per_second": middle(peers[best], "images_per_second"), "peer_setting": best,
+        "peer_peak_rss_mib": middle(peers[best], "peak_rss_mib"),
+        "ratio": middle(ours, "images_per_second") / middle(peers[best], "images_per_second"),
+        "rounds": {"ours": [r["images_per_second"] for r in ours],
+                   "peer": {name: [r["images_per_second"] for r in results] for name, results in peers.items()}},
+    }
+
+
+def table(results, facts):
+    lines = [f"# tttlib and PyTorch on {facts['processor']}", "",
+             f"{facts['date']}, {facts['cores']} cores, {facts['system']}; PyTorch {facts['torch']}; {facts['rounds']} rounds, both programs in turn, medians; "
+             f"load before: {facts['load']}.",
+             "Command: `scripts/bench.sh`. Peak: the share of the best rate that a large product of ours reaches on as many threads.", "",
+             "| model | mode | batch | threads | tttlib, images/s | of peak | PyTorch, images/s | its setting | ratio | MiB | MiB, PyTorch |",
+             "|---|---|---|---|---|---|---|---|---|---|---|"]
+    for r in results:
+        lines.append(f"| {r['model']} | {r['mode']} | {r['batch']} | {r['threads']} | {r['images_per_second']:.1f} | {100 * r['peak_fraction']:.0f} % | "
+                     f"{r['peer_images_per_second']:.1f} | {r['peer_setting']} | **{r['ratio']:.2f}** | {r['peak_rss_mib']:.0f} | {r['peer_peak_rss_mib']:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--bench", required=True, help="the program tttlib_bench")
+    parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
+    parser.add_argument("--out", required=True, help="writes OUT.md and OUT.json")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count()])
+    parser.add_argument("--only", help="cases of this model only")
+    arguments = parser.parse_args()
+    torch = subprocess.run([arguments.python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True)
+    if torch.returncode != 0:
+        sys.exit(f"{arguments.python} has no torch; on Debian, install python3-torch")
+    cpuinfo = open("/proc/cpuinfo").read() if os.path.exists("/proc/cpuinfo") else ""
+    processor = next((line.split(":")[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), platform.processor())
+    facts = {"date": time.strftime("%Y-%m-%d"), "processor": processor, "cores": os.cpu_count(), "system": platform.platform(), "torch": torch.stdout.strip(),
+             "rounds": arguments.rounds, "load": " ".join(f"{x:.1f}" for x in os.getloadavg())}
+    results = []
+    for threads in arguments.threads:
+        for case in CASES:
+            if arguments.only and case[0] != arguments.only:
+                continue
+            results.append(measure(case, threads, arguments))
+            print(table(results, facts).splitlines()[-1], flush=True)
+            os.makedirs(os.path.dirname(arguments.out) or ".", exist_ok=True)
+            with open(arguments.out + ".json", "w") as file:
+                json.dump({"facts": facts, "results": results}, file, indent=1)
+            with open(arguments.out + ".md", "w") as file:
+                file.write(table(results, facts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+// tttlib_scaling: time and memory of one image as images grow, ViT³ against a DeiT with softmax attention. Inner training is
+// linear in the number of tokens, attention is not (ViT³ paper, the figure on efficiency).
+//
+//   tttlib_scaling --out bench/results/scaling        224² to 1248² (6,084 tokens); writes scaling.html, .md and .json
+//
+// Inference, batch 1. Activation memory: the most that tensors hold during a forward pass, beyond weights and the image.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "command_line.hpp"
+#include "tttlib/core/parallel.hpp"
+#include "tttlib/io/atomic_file.hpp"
+#include "tttlib/models/configs.hpp"
+#include "tttlib/train/report.hpp"
+
+using namespace ttt;
+
+namespace {
+
+struct Point {
+  double milliseconds = 0, mebibytes = 0;
+};
+
+Point measure(Module<float>& model, std::int64_t side, int repeat) {
+  const NoGradGuard guard;
+  const Tensor<float> image = randn<float>({1, side, side, 3});  // [1, H, W, 3]
+  HostAllocator& memory = HostAllocator::instance();
+  model(image);
+  memory.reset_peak();
+  const std::size_t before = memory.bytes_in_use();
+  std::vector<double> times;
+  for (int i = 0; i < repeat; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    model(image);
+    times.push_back(1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::sort(times.begin(), times.end());
+  const Point point{times[times.size() / 2], static_cast<double>(memory.peak_bytes() - before) / (1 << 20)};
+  memory.release_cached();
+  return point;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Time and memory against image size", "tttlib_scaling");
+  std::string size = "tiny", out = "bench/results/scaling";
+  std::vector<std::int64_t> sides{224, 448, 672, 896, 1248};
+  int threads = num_threads(), repeat = 5;
+  app.add_option("--size", size, "Size of both models")->check(CLI::IsMember({"tiny", "small"}))->capture_default_str();
+  app.add_option("--sides", sides, "Sides of the images, multiples of 16")->check(program::whole(16, 8192))->capture_default_str();
+  app.add_option("--threads", threads)->check(program::whole(1, 1024))->capture_default_str();
+  app.add_option("--repeat", repeat, "Timed passes, of which the median counts")->check(program::whole(1, 1000))->capture_default_str();
+  app.add_option("--out", out, "Files to write, without their endings")->capture_default_str();
+  return program::run(app, argc, argv, [&] {
+    set_num_threads(threads);
+    const std::string vit3 = "vit3_" + size, deit = "deit_" + size;
+    const ModelConfig& config = model_config(deit);
+    const std::vector<std::string> names{vit3, deit + ", attention in blocks", deit + ", whole matrix"};
+    std::vector<ReportLine> time(names.size()), memory(names.size());
+    ReportTable table{.caption = "One image, forward", .columns = {"image", "tokens"}, .rows = {}};
+    for (std::size_t m = 0; m < names.size(); ++m) {
+      time[m].name = memory[m].name = names[m];
+      table.columns.insert(table.columns.end(), {names[m] + ": ms", "MiB"});
+    }
+    table.columns.insert(table.columns.end(), {"whole matrix / " + vit3 + ": time", "memory"});
+    nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+    std::string summary;
+    for (const std::int64_t side : sides) {
+      const std::int64_t tokens = (side / config.patch_size) * (side / config.patch_size);
+      table.rows.push_back({fmt::format("{0} × {0}", side), std::to_string(tokens)});
+      nlohmann::ordered_json row{{"side", side}, {"tokens", tokens}};
+      std::vector<Point> points;
+      for (std::size_t m = 0; m < names.size(); ++m) {
+        manual_seed(0);
+        std::shared_ptr<Module<float>> model;
+        if (m == 2)
+          model = std::make_shared<Deit<float>>(DeitOptions{.image_size = side, .channels = config.channels, .depth = config.depth, .heads = config.heads},
+                                                mixers::softmax_attention_by_matrix<float>());
+        else model = create_model<float>(m == 0 ? vit3 : deit, {.image_size = side});
+        model->eval();
+        points.push_back(measure(*model, side, repeat));
+        time[m].x.push_back(static_cast<double>(tokens)), memory[m].x.push_back(static_cast<double>(tokens));
+        time[m].y.push_back(points[m].milliseconds), memory[m].y.push_back(points[m].mebibytes);
+        table.rows.back().insert(table.rows.back().end(), {fmt::format("{:.1f}", points[m].milliseconds), fmt::format("{:.1f}", points[m].mebibytes)});
+        row[names[m]] = {{"milliseconds", points[m].milliseconds}, {"activation_mebibytes", points[m].mebibytes}};
+      }
+      const double faster = points[2].milliseconds / points[0].milliseconds, smaller = points[2].mebibytes / points[0].mebibytes;
+      table.rows.back().insert(table.rows.back().end(), {fmt::format("{:.2f}", faster), fmt::format("{:.1f}", smaller)});
+      rows.push_back(row);
+      summary = fmt::format("At {0} × {0}, {1} is {2:.1f} times as fast as {3} with the whole matrix and needs {4:.1f} % of its activation memory.", side, vit3,
+                            faster, deit, 100 / smaller);
+      std::string line;
+      for (const std::string& cell : table.rows.back()) line += fmt::format("{:>12}", cell);
+      fmt::print("{}\n", line);
+    }
+    fmt::print("{}\n", summary);
+
+    const std::filesystem::path folder = std::filesystem::path(out).parent_path();
+    std::error_code error;
+    if (!folder.empty()) std::filesystem::create_directories(folder, error);
+    if (error) fail<IoError>("tttlib_scaling", concat("cannot make the output folder: ", folder.string(), ": ", error.message()));
+    Report report("Linear in tokens", "Inner training touches every token a fixed number of times; softmax attention compares every token with every other. "
+                                      "Time and memory of one image as it grows, forward, on this machine.");
+    report.result(summary);
+    report.chart({.title = "Time", .x_label = "tokens", .y_label = "ms per image", .lines = time, .log_x = true, .log_y = true});
+    report.chart({.title = "Activation memory", .x_label = "tokens", .y_label = "MiB", .lines = memory, .log_x = true, .log_y = true});
+    report.table(table);
+    report.run(argc, argv, 0);
+    report.fact("Threads", std::to_string(threads));
+    report.write(out + ".html");
+    std::string text = "# Linear in tokens\n\n" + summary + fmt::format("\nForward, batch 1, {} threads, {}, median of {}.\n\n|", threads, machine_name(), repeat);
+    for (const std::string& name : table.columns) text += " " + name + " |";
+    text += "\n|";
+    for (std::size_t c = 0; c < table.columns.size(); ++c) text += "---|";
+    for (const auto& cells : table.rows) {
+      text += "\n|";
+      for (const std::string& cell : cells) text += " " + cell + " |";
+    }
+    write_file_atomically(out + ".md", text + "\n", "tttlib_scaling");
+    write_file_atomically(out + ".json", nlohmann::ordered_json{{"machine", machine_name()}, {"threads", threads}, {"rows", rows}}.dump(1) + "\n", "tttlib_scaling");
+    return 0;
+  });
+}

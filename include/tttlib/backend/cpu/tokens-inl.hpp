@@ -1,0 +1,66 @@
+#pragma once
+/// What kernels that keep one head of one image in cache are made of: tokens as rows of whole registers, and products of
+/// such rows.
+
+#include <algorithm>
+
+#include "tttlib/backend/cpu/gemm-inl.hpp"
+#include "tttlib/backend/view.hpp"
+
+namespace ttt::cpu_backend {
+inline namespace TTTLIB_KERNELS {
+
+inline constexpr std::int64_t token_block = 128;  // tokens at a time, so that all of a head's numbers stay in L2
+
+/// n rounded up to whole registers.
+template <class T>
+constexpr std::int64_t whole_lanes(std::int64_t n) {
+  return (n + lanes<T> - 1) / lanes<T> * lanes<T>;
+}
+
+/// c = start + a·b for operands in cache: b [depth, columns] with rows of b_row numbers, columns whole registers.
+template <class T>
+void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, T* c,
+                      std::int64_t columns) {
+  for (std::int64_t j = 0; j < columns;) {
+    const bool two = columns - j >= 2 * lanes<T>;
+    const std::int64_t step = two ? 2 * lanes<T> : lanes<T>;
+    const MatrixRef<T> out{c + j, a.rows, step, columns, 1};
+    const T* from = start ? start + j : nullptr;
+    if (two) gemm_panel<2>(a, b + j, b_row, from, start_row, out);
+    else gemm_panel<1>(a, b + j, b_row, from, start_row, out);
+    j += step;
+  }
+}
+/// Rows of `width` numbers, and the same transposed.
+template <class T>
+MatrixRef<const T> rows_of(const T* x, std::int64_t rows, std::int64_t width) {
+  return {x, rows, width, width, 1};
+}
+template <class T>
+MatrixRef<const T> columns_of(const T* x, std::int64_t rows, std::int64_t width, std::int64_t stride) {
+  return {x, width, rows, 1, stride};
+}
+
+/// Tokens [first, first + n) of image b and head h of x [B, H, N, d] as rows of `width` numbers.
+template <class T>
+void load_tokens(const View<const T>& x, std::int64_t b, std::int64_t h, std::int64_t first, std::int64_t n, std::int64_t width, T* __restrict to) {
+  const std::int64_t d = x.shape[3], step = x.strides[3];
+  const T* from = x.data + b * x.strides[0] + h * x.strides[1] + first * x.strides[2];
+  for (std::int64_t i = 0; i < n; ++i, from += x.strides[2], to += width) {
+    if (step == 1)
+      for (std::int64_t c = 0; c < d; ++c) to[c] = from[c];
+    else
+      for (std::int64_t c = 0; c < d; ++c) to[c] = from[c * step];
+    for (std::int64_t c = d; c < width; ++c) to[c] = T(0);
+  }
+}
+template <class T>
+void store_tokens(const T* __restrict from, std::int64_t width, std::int64_t b, std::int64_t h, std::int64_t first, std::int64_t n, const View<T>& x) {
+  T* to = x.data + b * x.strides[0] + h * x.strides[1] + first * x.strides[2];
+  for (std::int64_t i = 0; i < n; ++i, to += x.strides[2], from += width)
+    for (std::int64_t c = 0; c < x.shape[3]; ++c) to[c * x.strides[3]] = from[c];
+}
+
+}  // namespace TTTLIB_KERNELS
+}  // namespace ttt::cpu_backend
