@@ -6,8 +6,8 @@
 //
 // A training step is: forward, cross-entropy with label smoothing 0.1, backward, clipping at norm 5, AdamW. Prints the
 // median and the spread over the repeats, the peak resident memory, and the rate of arithmetic (2 operations a
-// multiply-accumulate, 3 times the forward pass for training) as a share of the best rate that a large product reaches here
-// first; bench/peers/ does the same with PyTorch.
+// multiply-accumulate, 3 times the forward pass for training) as a share of the best rate that a large product
+// reaches here; bench/peers/ does the same with PyTorch.
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -90,8 +90,6 @@ int main(int argc, char** argv) {
     const std::int64_t side = image_size_of(name, options);
     auto model = create_model<float>(name, options);
     const double macs = static_cast<double>(summarize(*model, {1, side, side, 3}).macs);
-    const Peak peak = measure_peak();
-    HostAllocator::instance().release_cached();
     std::unique_ptr<AdamW<float>> optimizer;  // its state takes twice the memory of the parameters
     if (mode == "train") optimizer = std::make_unique<AdamW<float>>(param_groups(*model, {.weight_decay = 0.05}));
     const Tensor<float> images = randn<float>({batch, side, side, 3});  // [B, H, W, 3]
@@ -121,10 +119,11 @@ int main(int argc, char** argv) {
     const std::vector<double> seconds = seconds_of(repeat, step);
     const auto rate = [&](double s) { return batch / s; };
     const double median = rate(seconds[seconds.size() / 2]);
-    const double gflops = 2e-9 * macs * median * (mode == "train" ? 3 : 1);
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     const double memory = static_cast<double>(usage.ru_maxrss) / 1024;
+    const Peak peak = measure_peak();  // last, since it takes memory too
+    const double gflops = 2e-9 * macs * median * (mode == "train" ? 3 : 1);
     if (as_json)
       fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"batch\": {}, \"image_size\": {}, \"threads\": {}, \"images_per_second\": {:.2f}, "
                  "\"slowest\": {:.2f}, \"fastest\": {:.2f}, \"peak_rss_mib\": {:.0f}, \"gflops\": {:.1f}, \"peak_fraction\": {:.3f}, "

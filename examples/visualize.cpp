@@ -95,7 +95,7 @@ Image draw_kernels(const Sheet& sheet) {
         for (const double w : kernel) largest = std::max(largest, std::abs(w));
     draw_text(page, 4, y + 2, sheet.rows[r], ink, 2);
     for (std::size_t c = 0; c < sheet.maps[r].size(); ++c)
-      draw_heat_map(page, label + static_cast<int>(c) * step, y, sheet.maps[r][c], 3, cell, [&](double w) { return signed_color(w / largest); });
+      draw_heat_map(page, label + static_cast<int>(c) * step, y, sheet.maps[r][c], 3, cell, [&](double w) { return signed_color(largest > 0 ? w / largest : 0); });
   }
   return page;
 }
@@ -165,7 +165,12 @@ Explanation explain(Vit3<float>& model, const Tensor<float>& images, const std::
 
 /// One labelled picture with the statistics of its data set.
 ImageDataset load_picture(const std::string& data, const std::string& file, std::int64_t index, std::int64_t side) {
-  ImageDataset set = data == "shapes" ? make_shapes(file.empty() ? index + 1 : 1, static_cast<int>(side), 0, Split::test) : load_cifar(data, Split::test);
+  constexpr std::int64_t most_shapes = 10000;  // all of them up to the chosen one are painted
+  ImageDataset set;
+  if (data != "shapes") set = load_cifar(data, Split::test);
+  else if (!file.empty()) set = make_shapes(1, 32, 0, Split::test);  // for its classes, mean and deviation
+  else if (index < most_shapes) set = make_shapes(index + 1, static_cast<int>(side), 0, Split::test);
+  else fail<ShapeError>("visualize", concat("--index must be below ", most_shapes, " for the built-in shapes: ", index));
   if (file.empty() && index >= set.size()) fail<ShapeError>("visualize", concat("--index must be below ", set.size(), ": ", index));
   Image picture;
   if (file.empty()) {

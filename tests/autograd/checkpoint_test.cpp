@@ -95,10 +95,10 @@ TEST_CASE("a tensor both captured and passed to checkpoint gets both gradients, 
 TEST_CASE("an inner step under checkpoint") {
   const NoLeaks leaks;
   manual_seed(25);
-  const TttStep step;
-  const Tensors<double> expected = grad(TttStep::loss)(step.all());
+  const TttExample step;
+  const Tensors<double> expected = grad(TttExample::loss)(step.all());
   const Tensors<double> found =
-      grad([](const Tensors<double>& x) { return checkpoint(TttStep::loss, x); })(step.all());
+      grad([](const Tensors<double>& x) { return checkpoint(TttExample::loss, x); })(step.all());
   for (std::size_t i = 0; i < 4; ++i) CHECK(difference(found[i], expected[i]) < 1e-14);
 }
 

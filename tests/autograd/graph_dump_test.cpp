@@ -33,12 +33,12 @@ TEST_CASE("a small graph as text") {
 TEST_CASE("the inner step has a coloured cluster of its own, with its backward nodes") {
   const NoLeaks leaks;
   manual_seed(31);
-  TttStep step;
+  TttExample step;
   step.w.requires_grad();
   Tensor<double> y;
   {
     const Scope scope("block");
-    y = sum(TttStep::output(step.q, step.k, step.v, step.w));
+    y = sum(TttExample::output(step.q, step.k, step.v, step.w));
   }
   const std::string text = graph_dot(y);
   const std::size_t cluster = text.find("subgraph \"cluster_block.inner_step\"");

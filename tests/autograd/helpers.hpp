@@ -41,7 +41,7 @@ inline bool has_values(const Tensor<double>& x, const std::vector<double>& expec
 }
 
 /// A hand-written test-time training step: one gradient step of the inner weights, per image and head.
-struct TttStep {
+struct TttExample {
   Shape heads{2, 2};                               // B images, H heads
   Tensor<double> q = randn<double>({2, 2, 5, 3});  // [B, H, N, d]
   Tensor<double> k = randn<double>({2, 2, 5, 3});  // [B, H, N, d]

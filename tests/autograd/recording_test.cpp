@@ -10,13 +10,13 @@ Tensor<double> cube(const Tensor<double>& x) { return sum(x * x * x); }
 TEST_CASE("backward, grad(outputs, inputs) and grad(f) agree to the bit through an inner step") {
   const NoLeaks leaks;
   manual_seed(1);
-  const TttStep step;
-  const Tensors<double> by_function = grad(TttStep::loss)(step.all());
+  const TttExample step;
+  const Tensors<double> by_function = grad(TttExample::loss)(step.all());
 
   Tensors<double> leaves;
   for (const auto& x : step.all()) leaves.push_back(clone(x).requires_grad());
-  const Tensors<double> by_list = grad(Tensors<double>{TttStep::loss(leaves)}, leaves);
-  TttStep::loss(leaves).backward();
+  const Tensors<double> by_list = grad(Tensors<double>{TttExample::loss(leaves)}, leaves);
+  TttExample::loss(leaves).backward();
 
   for (std::size_t i = 0; i < 4; ++i) {
     CHECK(same_bits(by_function[i], by_list[i]));
@@ -30,15 +30,15 @@ TEST_CASE("backward, grad(outputs, inputs) and grad(f) agree to the bit through 
 TEST_CASE("the gradient through an inner step is the derivative of the whole") {
   const NoLeaks leaks;
   manual_seed(2);
-  const TttStep step;
-  const Tensors<double> g = grad(TttStep::loss)(step.all());
+  const TttExample step;
+  const Tensors<double> g = grad(TttExample::loss)(step.all());
   for (std::size_t i = 0; i < 4; ++i) {
     const auto direction = randn<double>(step.all()[i].shape());
     const double h = 1e-5;
     Tensors<double> up = step.all(), down = step.all();
     up[i] = up[i] + direction * h;
     down[i] = down[i] - direction * h;
-    const double numeric = (TttStep::loss(up).item() - TttStep::loss(down).item()) / (2 * h);
+    const double numeric = (TttExample::loss(up).item() - TttExample::loss(down).item()) / (2 * h);
     CHECK(sum(g[i] * direction).item() == Approx(numeric).epsilon(1e-6));
   }
 }
@@ -46,13 +46,13 @@ TEST_CASE("the gradient through an inner step is the derivative of the whole") {
 TEST_CASE("no_grad around an inner grad: same output, a constant, nothing left alive") {
   const NoLeaks leaks;
   manual_seed(3);
-  TttStep step;
+  TttExample step;
   step.w.requires_grad();
   step.k.requires_grad();
-  const auto recorded = TttStep::output(step.q, step.k, step.v, step.w);
+  const auto recorded = TttExample::output(step.q, step.k, step.v, step.w);
   CHECK(recorded.is_tracked());
   const std::int64_t before = live_nodes();
-  const auto constant = no_grad([&] { return TttStep::output(step.q, step.k, step.v, step.w); });
+  const auto constant = no_grad([&] { return TttExample::output(step.q, step.k, step.v, step.w); });
   CHECK_FALSE(constant.is_tracked());
   CHECK(live_nodes() == before);
   CHECK(same_bits(constant, recorded));

@@ -18,14 +18,14 @@ void on_threads(int n, const F& f) {
 TEST_CASE("concurrent no_grad forwards of one model") {
   const NoLeaks leaks;
   manual_seed(11);
-  TttStep step;
+  TttExample step;
   step.w.requires_grad();
-  const auto expected = no_grad([&] { return TttStep::output(step.q, step.k, step.v, step.w); });
+  const auto expected = no_grad([&] { return TttExample::output(step.q, step.k, step.v, step.w); });
   std::atomic<int> wrong{0};
   on_threads(4, [&] {
     const NoGradGuard guard;
     for (int i = 0; i < 20; ++i) {
-      const auto y = TttStep::output(step.q, step.k, step.v, step.w);
+      const auto y = TttExample::output(step.q, step.k, step.v, step.w);
       if (y.is_tracked() || !same_bits(y, expected)) ++wrong;
     }
   });
@@ -35,13 +35,13 @@ TEST_CASE("concurrent no_grad forwards of one model") {
 TEST_CASE("concurrent independent gradients") {
   const NoLeaks leaks;
   manual_seed(12);
-  const TttStep step;
-  const Tensors<double> expected = grad(TttStep::loss)(step.all());
+  const TttExample step;
+  const Tensors<double> expected = grad(TttExample::loss)(step.all());
   auto shared = tensor<double>({2}).requires_grad();  // captured by all
   std::atomic<int> wrong{0};
   on_threads(4, [&] {
     for (int i = 0; i < 10; ++i) {
-      const Tensors<double> g = grad(TttStep::loss)(step.all());
+      const Tensors<double> g = grad(TttExample::loss)(step.all());
       for (std::size_t k = 0; k < 4; ++k)
         if (g[k].is_tracked() || !same_bits(g[k], expected[k])) ++wrong;
       auto mine = tensor<double>({3}).requires_grad();

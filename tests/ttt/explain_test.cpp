@@ -42,6 +42,14 @@ TEST_CASE("a token's share is the inner gradient of an image that has only this 
   }
 }
 
+TEST_CASE("a token's rate multiplies its share") {
+  manual_seed(7);
+  InnerTask<double> task = example(inner::glu<double>(4), {.loss = losses::mse});
+  const Tensor<double> plain = gradient_magnitude(task), rates = rand<double>({2, 3, 6});
+  task.options.token_rates = {rates};
+  CHECK(relative_error(gradient_magnitude(task), mul(plain, rates)) < 1e-14);
+}
+
 TEST_CASE("a convolution's share of a token counts the keys around it") {
   manual_seed(3);
   const InnerTask<double> task = example(inner::dwconv3x3<double>(4, 2, 3), {.loss = losses::dot_sum}, 1);

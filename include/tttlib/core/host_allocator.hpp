@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <set>
@@ -13,6 +14,14 @@
 #endif
 
 #include "tttlib/core/error.hpp"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define TTTLIB_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TTTLIB_ADDRESS_SANITIZER 1
+#endif
+#endif
 
 namespace ttt {
 
@@ -64,7 +73,7 @@ class HostAllocator {
 
  private:
   static constexpr std::size_t alignment = 64, huge_page = std::size_t(2) << 20, slack = std::size_t(16) << 20;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(TTTLIB_ADDRESS_SANITIZER)
   static constexpr std::size_t large = std::size_t(-1);  // a sanitizer watches the borders of heap blocks only
 #else
   static constexpr std::size_t large = std::size_t(64) << 10;

@@ -107,7 +107,9 @@ inline std::string to_string(const Profile& profile, int max_depth = 5) {
 inline std::string chrome_trace(const Profile& profile) {
   std::string text = "[";
   std::vector<std::string> open;
-  const auto event = [&](char phase, const std::string& name, double at) {
+  const auto event = [&](char phase, std::string name, double at) {
+    for (char& c : name)
+      if (c == '"' || c == '\\' || static_cast<unsigned char>(c) < ' ') c = '_';
     text += fmt::format("{}{{\"name\":\"{}\",\"ph\":\"{}\",\"ts\":{:.3f},\"pid\":0,\"tid\":0}}", text.size() > 1 ? ",\n" : "", name, phase, 1e6 * at);
   };
   for (const ProfileSpan& span : profile.spans) {

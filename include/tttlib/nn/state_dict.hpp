@@ -18,7 +18,7 @@ using StateDict = std::vector<std::pair<std::string, Tensor<T>>>;
 struct LoadReport {
   std::vector<std::string> missing;     // in the module, not in the dict
   std::vector<std::string> unexpected;  // in the dict, not in the module
-  std::vector<std::string> mismatched;  // "name: module [..], file [..]"
+  std::vector<std::string> mismatched;  // "name: module [..], state [..]"
   bool exact() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
   /// One line per kind of disagreement; empty if there is none.
   std::string to_string() const {

@@ -19,7 +19,7 @@ Tensor<T> repeat_images(const Tensor<T>& x, std::int64_t n) {
 }  // namespace detail
 
 /// Size of every token's share of the inner gradient at W0, G_i = ‖∂ℓ_i/∂W‖ over all trained weights: -> [B, H, N].
-/// ℓ_i is the token's own term of the loss. Throws Error for a loss that is not a sum over tokens.
+/// ℓ_i is the token's own term of the loss, times its rate where tokens have rates. Throws Error for a loss that is not a sum over tokens.
 template <class T>
 Tensor<T> gradient_magnitude(const InnerTask<T>& task) {
   const InnerLoss<T>& loss = task.options.loss;
@@ -32,7 +32,9 @@ Tensor<T> gradient_magnitude(const InnerTask<T>& task) {
     // Copy i of an image weights its loss so that only token `first + i` counts; the whole image stays, for convolutions.
     const Tensor<T> only = reshape(slice(eye<T>(N), 0, first, first + n), {1, n, 1, N});                     // [1, n, 1, N]
     const Tensor<T> weights = reshape(expand(only, {B, n, H, N}), {B * n, H, N});                           // [B·n, H, N]
-    const InnerData<T> data{detail::repeat_images(task.k, n), detail::repeat_images(task.v, n), {weights}};
+    InnerData<T> data{detail::repeat_images(task.k, n), detail::repeat_images(task.v, n), {weights}};
+    if (!task.options.token_rates.empty()) data.rates.clear();
+    for (const Tensor<T>& r : task.options.token_rates) data.rates.push_back(mul(weights, detail::repeat_images(r, n)));
     const Tensors<T> g = inner_gradient(task.model, loss, expand_per_image(task.w0, B * n), data);          // [B·n, H, …] each
     Tensor<T> squares;                                                                                      // [B·n, H]
     for (std::size_t i = 0; i < g.size(); ++i) {

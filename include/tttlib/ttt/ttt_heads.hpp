@@ -46,14 +46,21 @@ Tensor<T> to_heads(const Tensor<T>& x, std::int64_t n) {
   const Tensor<T> tokens = reshape(x, {x.size(0), x.size(1) * x.size(2), n, x.size(3) / n});  // [B, N, n, d]
   return permute(tokens, {0, 2, 1, 3});
 }
+/// Throws ShapeError unless qkv is [B, h, w, 3C + 3d] for these weights.
+template <class T>
+void require_buffer(const Tensor<T>& qkv, const TttWeights<T>& w0) {
+  if (qkv.dim() != 4 || qkv.size(3) != 3 * (w0.heads() + 1) * w0.width())
+    fail<ShapeError>("ttt_heads", concat("needs q, k, v of all heads [B, h, w, 3(H + 1)d]: qkv ", qkv.shape(), ", w1 ", w0.w1.shape()));
+}
 /// Where the parts of [B, h, w, 3C + 3d] end: q, k, v of the H heads, then of the extra head.
 inline std::vector<std::int64_t> qkv_sizes(std::int64_t C, std::int64_t d) { return {C, C, C, d, d, d}; }
 
 }  // namespace detail
 
-/// The tasks in a block's buffer: qkv [B, h, w, 3C + 3d].
+/// The tasks in a block's buffer: qkv [B, h, w, 3C + 3d]. Throws ShapeError for another width.
 template <class T>
 TttTasks<T> ttt_tasks(const Tensor<T>& qkv, const TttWeights<T>& w0) {
+  detail::require_buffer(qkv, w0);
   const std::int64_t H = w0.heads(), d = w0.width();
   const Tensors<T> parts = split(qkv, detail::qkv_sizes(H * d, d), -1);                        // 3 × [B, h, w, C], 3 × [B, h, w, d]
   const InnerOptions<T> options{.loss = losses::block_dot, .clip = true};
@@ -101,6 +108,7 @@ std::vector<Tensor<T>> head_views(const Tensor<T>& x, std::int64_t H, std::int64
 template <class T>
 Tensor<T> ttt_heads_fused(const Tensor<T>& qkv, const TttWeights<T>& w0) {
   Scope scope("inner_step");
+  detail::require_buffer(qkv, w0);
   const std::int64_t H = w0.heads(), d = w0.width(), B = qkv.size(0), h = qkv.size(1), w = qkv.size(2), N = h * w;
   const TttStep step{.rate = 1, .loss_scale = losses::block_scale};
   const Tensors<T> xs{contiguous(qkv), reshape(w0.w1, {H, d, d}), reshape(w0.w2, {H, d, d}), reshape(w0.w3, {1, d, 3, 3})};
@@ -134,7 +142,7 @@ Tensor<T> ttt_heads_fused(const Tensor<T>& qkv, const TttWeights<T>& w0) {
   return fused<T>("ttt_heads", Operand(o), xs, definition, fast_rule);
 }
 
-/// The answers of a block's heads: qkv [B, h, w, 3C + 3d] -> [B, h, w, C + d].
+/// The answers of a block's heads: qkv [B, h, w, 3C + 3d] -> [B, h, w, C + d]. Throws ShapeError for another width.
 template <class T>
 Tensor<T> ttt_heads(const Tensor<T>& qkv, const TttWeights<T>& w0, TttPath path) {
   return path == TttPath::fused ? ttt_heads_fused(qkv, w0) : ttt_heads_by_ops(qkv, w0, path == TttPath::nested);

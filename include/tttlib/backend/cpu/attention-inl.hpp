@@ -5,6 +5,7 @@
 /// Multiply-accumulates per head: 2·N·M·d forward, 5·N·M·d backward. Bytes: q and o once, k and v once per block of queries.
 
 #include <cmath>
+#include <limits>
 
 #include "tttlib/backend/cpu/tokens-inl.hpp"
 #include "tttlib/kernels/math.hpp"

@@ -4,7 +4,7 @@
 /// Legend: B images, H heads, N tokens, d head width, n tokens of a block; S = SiLU; c = loss_scale/N; η rate;
 /// U, G outer gradients of the trained weights and of the inner gradient.
 /// Multiply-accumulates per image and head: GLU 6·N·d² forward, 16·N·d² backward (4 of them to compute z and y again);
-/// convolution 18·N·d and 36·N·d. Bytes: q, k, v and o once each, their cotangents once each, and d² numbers per head.
+/// convolution 18·N·d and 36·N·d. Bytes: q, k, v and o once each, their cotangents once each, and 2d² numbers per image and head for g.
 
 #include <utility>
 
@@ -156,7 +156,7 @@ void glu_inner_terms_pull(const T* __restrict z, const T* __restrict pulled, std
     }
 }
 
-/// g = kᵀ(P, R), the inner gradient of one image and head: -> s.sum [d, 2d]. Leaves w1 and w2 in s.weights.
+/// g = kᵀ(P, R), the inner gradient of one image and head: -> s.sum [d, 2d]. Expects w1 and w2 in s.weights.
 template <class T>
 void glu_inner_gradient(const View<const T>& k, const View<const T>& v, std::int64_t b, std::int64_t h, T c, const GluScratch<T>& s) {
   const std::int64_t N = k.shape[2], d = s.width;
@@ -243,7 +243,7 @@ void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const 
                   View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2) {
   const std::int64_t B = q.shape[0], H = q.shape[1], d = w1.shape[1], width = GluScratch<T>(d).width, size = 2 * width * width;
   // Weights' gradients add up over a few images in each task, and over the tasks of a head at the end, always in this order.
-  const std::int64_t images = (B + 15) / 16, groups = (B + images - 1) / images;
+  const std::int64_t images = B > 16 ? (B + 15) / 16 : 1, groups = B > 1 ? (B + images - 1) / images : 1;
   std::vector<T> partial(static_cast<std::size_t>(groups * H * size), T(0));  // [groups, H, d, 2d]
   parallel_for(groups * H, 1, [&](std::int64_t task, std::int64_t) {
     const std::int64_t h = task % H, first = task / H * images;

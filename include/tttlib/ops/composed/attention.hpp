@@ -27,10 +27,11 @@ Tensor<T> attention(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) 
   if (k.dim() >= 2 && q.dim() >= 2) like_q[like_q.size() - 2] = q.size(-2);
   if (k.dim() < 2 || like_q != q.shape() || k.shape() != v.shape())
     fail<ShapeError>("attention", concat("needs q [.., N, d] and k, v [.., M, d]: q ", q.shape(), ", k ", k.shape(), ", v ", v.shape()));
-  if (k.numel() == 0) fail<ShapeError>("attention", concat("there is nothing to attend to: q ", q.shape(), ", k ", k.shape()));
+  if (k.size(-2) == 0 || k.size(-1) == 0) fail<ShapeError>("attention", concat("there is nothing to attend to: q ", q.shape(), ", k ", k.shape()));
+  if (q.numel() == 0 || k.numel() == 0) return attention_by_matrix(q, k, v);  // no queries, or no images
   if (q.dim() != 4) {
     const auto as_heads = [](const Tensor<T>& x) { return reshape(x, {x.numel() / (x.size(-2) * x.size(-1)), 1, x.size(-2), x.size(-1)}); };
-    return q.numel() == 0 ? attention_by_matrix(q, k, v) : reshape(attention(as_heads(q), as_heads(k), as_heads(v)), q.shape());
+    return reshape(attention(as_heads(q), as_heads(k), as_heads(v)), q.shape());
   }
   const bool kept = grad_mode() && (q.is_tracked() || k.is_tracked() || v.is_tracked());
   Tensor<T> o = empty_like(q), log_sums;  // [B, H, N, d], [B, H, N]
