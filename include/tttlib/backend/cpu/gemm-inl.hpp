@@ -109,7 +109,7 @@ void gemm_panel(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, con
 /// Columns [first, first + count) of b as rows of `width` numbers, zeros behind the last: [b.rows, width].
 template <class T>
 void pack_panel(const MatrixRef<const T>& b, std::int64_t first, std::int64_t count, std::int64_t width, T* __restrict to) {
-  constexpr std::int64_t strip = 16;  // rows at a time, so that a transposed b is read and written by cache lines
+  constexpr std::int64_t strip = 16;  // rows at a time, a multiple of `lanes`, so that a transposed b is read and written by cache lines
   for (std::int64_t k0 = 0; k0 < b.rows; k0 += strip) {
     const std::int64_t k1 = k0 + strip < b.rows ? k0 + strip : b.rows;
     if (b.column_stride == 1) {
@@ -118,7 +118,12 @@ void pack_panel(const MatrixRef<const T>& b, std::int64_t first, std::int64_t co
         for (std::int64_t j = 0; j < count; ++j) to[k * width + j] = from[j];
       }
     } else {
-      for (std::int64_t j = 0; j < count; ++j) {
+      std::int64_t j = 0;
+      if (b.row_stride == 1 && (k1 - k0) % lanes<T> == 0)
+        for (; j + lanes<T> <= count; j += lanes<T>)
+          for (std::int64_t k = k0; k < k1; k += lanes<T>)
+            transpose_square<T>(b.data + (first + j) * b.column_stride + k, b.column_stride, to + k * width + j, width);
+      for (; j < count; ++j) {
         const T* __restrict from = b.data + (first + j) * b.column_stride;
         for (std::int64_t k = k0; k < k1; ++k) to[k * width + j] = from[k * b.row_stride];
       }
@@ -131,16 +136,16 @@ void pack_panel(const MatrixRef<const T>& b, std::int64_t first, std::int64_t co
 /// a [m, k] in groups of kernel_rows rows, each group as [k, rows of the group].
 template <class T>
 void pack_rows(const MatrixRef<const T>& a, T* __restrict to) {
-  for (std::int64_t i = 0; i < a.rows; i += kernel_rows) {
+  const std::int64_t depth = a.columns, whole = a.row_stride == 1 ? a.rows / kernel_rows * kernel_rows : 0;
+  for (std::int64_t k = 0; k < depth; ++k) {  // all groups at once, so that a is read by cache lines
+    const T* __restrict from = a.data + k * a.column_stride;
+    for (std::int64_t i = 0; i < whole; i += kernel_rows)
+      for (int r = 0; r < kernel_rows; ++r) to[i * depth + k * kernel_rows + r] = from[i + r];
+  }
+  for (std::int64_t i = whole; i < a.rows; i += kernel_rows) {
     const std::int64_t count = a.rows - i < kernel_rows ? a.rows - i : kernel_rows;
-    const T* from = a.data + i * a.row_stride;
-    if (count == kernel_rows && a.row_stride == 1) {
-      for (std::int64_t k = 0; k < a.columns; ++k, from += a.column_stride, to += kernel_rows)
-        for (int r = 0; r < kernel_rows; ++r) to[r] = from[r];
-    } else {
-      for (std::int64_t k = 0; k < a.columns; ++k, from += a.column_stride, to += count)
-        for (std::int64_t r = 0; r < count; ++r) to[r] = from[r * a.row_stride];
-    }
+    for (std::int64_t k = 0; k < depth; ++k)
+      for (std::int64_t r = 0; r < count; ++r) to[i * depth + k * count + r] = a.data[(i + r) * a.row_stride + k * a.column_stride];
   }
 }
 
