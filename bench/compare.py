@@ -27,6 +27,10 @@ CASES = [  # model, mode, batch, repeats of a step in one round
     ("vit3_small", "train", 16, 2),
 ]
 CORES = sorted(os.sched_getaffinity(0))
+CPUINFO = open("/proc/cpuinfo").read() if os.path.exists("/proc/cpuinfo") else ""
+FAIR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "16000000000", "OMP_WAIT_POLICY": "passive"}
+if "avx512f" in CPUINFO:
+    FAIR["OPENBLAS_CORETYPE"] = "SkylakeX"
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -60,11 +64,8 @@ def measure(case, threads, arguments):
         if round_ == 1:  # the best setting of the first round only
             settings = [max(settings, key=lambda s: peers[s[0]][0]["images_per_second"])]
         for name, extra, environment in settings:
-            fair = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "16000000000", "OMP_WAIT_POLICY": "passive"}
-            if "avx512f" in open("/proc/cpuinfo").read():
-                fair["OPENBLAS_CORETYPE"] = "SkylakeX"
             command = [arguments.python, os.path.join(HERE, "peers", "torch_vit3.py"), *common, *extra]
-            peers.setdefault(name, []).append(run(command, fair | environment, pinned))
+            peers.setdefault(name, []).append(run(command, FAIR | environment, pinned))
     middle = lambda results, key: statistics.median(r[key] for r in results)
     best = settings[0][0] if arguments.rounds > 1 else max(peers, key=lambda name: middle(peers[name], "images_per_second"))
     return {
@@ -116,8 +117,7 @@ def main():
     torch = subprocess.run([arguments.python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True)
     if torch.returncode != 0:
         sys.exit(f"{arguments.python} has no torch; on Debian, install python3-torch")
-    cpuinfo = open("/proc/cpuinfo").read() if os.path.exists("/proc/cpuinfo") else ""
-    processor = next((line.split(":")[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), platform.processor())
+    processor = next((line.split(":")[1].strip() for line in CPUINFO.splitlines() if line.startswith("model name")), platform.processor())
     facts = {"date": time.strftime("%Y-%m-%d"), "processor": processor, "cores": len(CORES), "system": platform.platform(), "torch": torch.stdout.strip(),
              "rounds": arguments.rounds, "load": " ".join(f"{x:.1f}" for x in os.getloadavg())}
     results = []

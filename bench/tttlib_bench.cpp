@@ -12,11 +12,10 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 
 #include "command_line.hpp"
+#include "timing.hpp"
 #include "tttlib/core/parallel.hpp"
 #include "tttlib/io/atomic_file.hpp"
 #include "tttlib/models/configs.hpp"
@@ -28,19 +27,6 @@
 using namespace ttt;
 
 namespace {
-
-/// Seconds of each of `repeat` calls, sorted.
-template <class Work>
-std::vector<double> seconds_of(int repeat, const Work& work) {
-  std::vector<double> seconds;
-  for (int i = 0; i < repeat; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::sort(seconds.begin(), seconds.end());
-  return seconds;
-}
 
 /// Best rates of this machine with this many threads: GFLOP/s of a product of 1024 × 1024 matrices, GB/s of a copy of 64 MiB
 /// (read and written).

@@ -7,14 +7,14 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "command_line.hpp"
+#include "timing.hpp"
 #include "tttlib/core/parallel.hpp"
 #include "tttlib/io/atomic_file.hpp"
+#include "tttlib/io/folder.hpp"
 #include "tttlib/models/configs.hpp"
 #include "tttlib/train/report.hpp"
 
@@ -33,14 +33,8 @@ Point measure(Module<float>& model, std::int64_t side, int repeat) {
   model(image);
   memory.reset_peak();
   const std::size_t before = memory.bytes_in_use();
-  std::vector<double> times;
-  for (int i = 0; i < repeat; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    model(image);
-    times.push_back(1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::sort(times.begin(), times.end());
-  const Point point{times[times.size() / 2], static_cast<double>(memory.peak_bytes() - before) / (1 << 20)};
+  const double seconds = median_seconds(repeat, [&] { model(image); });
+  const Point point{1e3 * seconds, static_cast<double>(memory.peak_bytes() - before) / (1 << 20)};
   memory.release_cached();
   return point;
 }
@@ -101,10 +95,7 @@ int main(int argc, char** argv) {
     }
     fmt::print("{}\n", summary);
 
-    const std::filesystem::path folder = std::filesystem::path(out).parent_path();
-    std::error_code error;
-    if (!folder.empty()) std::filesystem::create_directories(folder, error);
-    if (error) fail<IoError>("tttlib_scaling", concat("cannot make the output folder: ", folder.string(), ": ", error.message()));
+    if (const std::string folder = std::filesystem::path(out).parent_path().string(); !folder.empty()) make_folder("tttlib_scaling", folder);
     Report report("Linear in tokens", "Inner training touches every token a fixed number of times; softmax attention compares every token with every other. "
                                       "Time and memory of one image as it grows, forward, on this machine.");
     report.result(summary);

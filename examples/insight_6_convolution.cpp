@@ -20,7 +20,7 @@ constexpr int cell = 14, gap = 24, title = 26, map_size = cell * static_cast<int
 
 void draw_map(Image& image, int column, int row, const std::string& name, const std::vector<double>& change) {
   const int left = gap + column * (map_size + gap), top = title + row * (map_size + title + 8);
-  draw_text(image, left, top - 20, name, {38, 42, 48}, 2);
+  draw_text(image, left, top - 20, name, ink_color, 2);
   const auto color = [](double size) { return heat_color(std::log10(std::max(size, 1e-12)) / 4 + 1); };  // 1e-4 and less to 1
   draw_heat_map(image, left, top, change, static_cast<int>(side), cell, color);
 }
@@ -44,7 +44,7 @@ void mechanism(StudyPage& page) {
                     .columns = {"inner model", "changed", "in the middle", "its 8 neighbours", "all others", "near over far"},
                     .rows = {}};
   Image image(gap + 3 * (map_size + gap), 2 * (map_size + title + 8));
-  fill_rectangle(image, 0, 0, image.width, image.height, {250, 250, 248});
+  fill_rectangle(image, 0, 0, image.width, image.height, paper_color);
   for (int m = 0; m < 3; ++m) {
     const auto& [name, model] = models[static_cast<std::size_t>(m)];
     const double deviation = m == 0 ? 1 / std::sqrt(double(d)) : m == 1 ? 1 / std::sqrt(9.0 * d) : 1.0 / 3;

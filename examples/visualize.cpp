@@ -12,12 +12,11 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
-
 #include "command_line.hpp"
 #include "tttlib/data/augment.hpp"
 #include "tttlib/data/cifar.hpp"
 #include "tttlib/data/shapes.hpp"
+#include "tttlib/io/folder.hpp"
 #include "tttlib/io/heat_map.hpp"
 #include "tttlib/io/safetensors.hpp"
 #include "tttlib/models/configs.hpp"
@@ -30,7 +29,7 @@ using namespace ttt;
 
 namespace {
 
-constexpr Color paper{250, 250, 248}, ink{38, 42, 48}, mark{228, 60, 48};
+constexpr Color mark{228, 60, 48};
 constexpr int gap = 10, line = 22, margin = 110;  // between pictures, of text, for the rows' names
 
 using Map = std::vector<double>;  // one number per token, or per entry of a kernel
@@ -59,7 +58,7 @@ Image draw_tokens(const Sheet& sheet, const Image& image, int grid_height, int g
   const Image thumbnail = resize(image, width, height);
   const int columns = static_cast<int>(sheet.columns.size()) + 1;
   Image page(margin + columns * (width + gap), line + static_cast<int>(sheet.rows.size()) * (height + gap));
-  fill_rectangle(page, 0, 0, page.width, page.height, paper);
+  fill_rectangle(page, 0, 0, page.width, page.height, paper_color);
   const auto frame = [&](int x, int y) {
     if (!token) return;
     x += token->column * cell, y += token->row * cell;
@@ -67,10 +66,10 @@ Image draw_tokens(const Sheet& sheet, const Image& image, int grid_height, int g
       fill_rectangle(page, x + dx, y + dy, w, h, mark);
   };
   for (int c = 0; c < columns; ++c)
-    draw_text(page, margin + c * (width + gap), 2, c == 0 ? "image" : sheet.columns[static_cast<std::size_t>(c) - 1], ink, 2);
+    draw_text(page, margin + c * (width + gap), 2, c == 0 ? "image" : sheet.columns[static_cast<std::size_t>(c) - 1], ink_color, 2);
   for (std::size_t r = 0; r < sheet.rows.size(); ++r) {
     const int y = line + static_cast<int>(r) * (height + gap);
-    draw_text(page, 4, y + height / 2 - 8, sheet.rows[r], ink, 2);
+    draw_text(page, 4, y + height / 2 - 8, sheet.rows[r], ink_color, 2);
     for (int row = 0; row < height; ++row) std::copy_n(thumbnail.at(0, row), 3 * width, page.at(margin, y + row));
     frame(margin, y);
     for (int c = 1; c < columns; ++c) {
@@ -86,14 +85,14 @@ Image draw_tokens(const Sheet& sheet, const Image& image, int grid_height, int g
 Image draw_kernels(const Sheet& sheet) {
   constexpr int cell = 6, size = 3 * cell, step = size + 4, label = 2 * margin - 24;
   Image page(label + static_cast<int>(sheet.maps[0].size()) * step, gap + static_cast<int>(sheet.rows.size()) / 2 * (2 * step + gap));
-  fill_rectangle(page, 0, 0, page.width, page.height, paper);
+  fill_rectangle(page, 0, 0, page.width, page.height, paper_color);
   for (std::size_t r = 0; r < sheet.rows.size(); ++r) {
     const int y = gap + static_cast<int>(r / 2) * (2 * step + gap) + static_cast<int>(r % 2) * step;
     double largest = 0;
     for (std::size_t both = r - r % 2; both < r - r % 2 + 2; ++both)
       for (const Map& kernel : sheet.maps[both])
         for (const double w : kernel) largest = std::max(largest, std::abs(w));
-    draw_text(page, 4, y + 2, sheet.rows[r], ink, 2);
+    draw_text(page, 4, y + 2, sheet.rows[r], ink_color, 2);
     for (std::size_t c = 0; c < sheet.maps[r].size(); ++c)
       draw_heat_map(page, label + static_cast<int>(c) * step, y, sheet.maps[r][c], 3, cell, [&](double w) { return signed_color(largest > 0 ? w / largest : 0); });
   }
@@ -139,20 +138,21 @@ Explanation explain(Vit3<float>& model, const Tensor<float>& images, const std::
     const auto heads = block.attn->tasks((*block.norm1)(add(x, (*block.cpe)(x))));
     const std::string name = concat("block ", i + 1);
     std::vector<Map> magnitude, attention;
+    Tensors<float> after;  // the trained weights, in the end those of the convolution
     for (const InnerTask<float>* task : {&heads.glu, &heads.conv}) {
       for (Map& map : rows_of(select(gradient_magnitude(*task), 0, 0))) magnitude.push_back(std::move(map));
       const Tensor<float> reach = norm(value_jacobian(*task, token), {-2, -1});  // [1, H, N]
       for (Map& map : rows_of(select(reach, 0, 0))) attention.push_back(std::move(map));
-      const Tensors<float> before = expand_per_image(task->w0, 1), after = inner_train(task->model, task->w0, task->k, task->v, task->options);
+      const Tensors<float> before = expand_per_image(task->w0, 1);
+      after = inner_train(task->model, task->w0, task->k, task->v, task->options);
       e.training.rows.push_back({concat(i + 1), task->model.name, fmt::format("{:.4f}", mean(inner_loss(*task, before)).item()),
                                  fmt::format("{:.4f}", mean(inner_loss(*task, after)).item()),
                                  fmt::format("{:.1f}", change_percent(after, task->w0))});
     }
     e.magnitude.maps.push_back(magnitude), e.magnitude.rows.push_back(name);
     e.attention.maps.push_back(attention), e.attention.rows.push_back(name);
-    const Tensor<float> w0 = heads.conv.w0[0];                                                                  // [1, d, 1, 3, 3]
-    const Tensor<float> w = inner_train(heads.conv.model, heads.conv.w0, heads.conv.k, heads.conv.v, heads.conv.options)[0];
-    for (const Tensor<float>& kernels : {w0, w}) e.kernels.maps.push_back(rows_of(reshape(kernels, {w0.size(1), 9})));
+    const Tensor<float> w0 = heads.conv.w0[0];  // [1, d, 1, 3, 3]
+    for (const Tensor<float>& kernels : {w0, after[0]}) e.kernels.maps.push_back(rows_of(reshape(kernels, {w0.size(1), 9})));
     e.kernels.rows.insert(e.kernels.rows.end(), {name + " before", name + " after"});
     x = block(x);
   }
@@ -231,9 +231,7 @@ int main(int argc, char** argv) {
       return row * w + column;
     });
 
-    std::error_code error;
-    std::filesystem::create_directories(out, error);
-    if (error) fail<IoError>("visualize", concat("cannot make the output folder: ", out, ": ", error.message()));
+    make_folder("visualize", out);
     const Image image = picture.image(0);
     const int h = static_cast<int>(grid[0]), w = static_cast<int>(grid[1]);
     const int enlarged = std::max(1, 256 / image.width);

@@ -4,7 +4,6 @@
 //   tttlib_products [--threads N] [--repeat N]
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +11,7 @@
 #include <iterator>
 #include <vector>
 
+#include "../timing.hpp"
 #include "tttlib/backend/backend.hpp"
 #include "tttlib/backend/cpu/eigen.hpp"
 #include "tttlib/core/parallel.hpp"
@@ -25,16 +25,12 @@ struct Shape {
   int times;  // in a row, so that a small product takes long enough to be timed
 };
 
+/// Median seconds of one of `times` calls in a row.
 template <class Work>
-double median_seconds(int repeat, int times, const Work& work) {
-  std::vector<double> seconds;
-  for (int r = 0; r < repeat; ++r) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < times; ++i) work();
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / times);
-  }
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[seconds.size() / 2];
+double seconds_in_a_row(int repeat, int times, const Work& work) {
+  return median_seconds(repeat, [&] {
+           for (int i = 0; i < times; ++i) work();
+         }) / times;
 }
 
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -57,8 +53,8 @@ double ratio(const Shape& s, int repeat) {
   ours();
   const double error = static_cast<double>((c - expected).norm() / expected.norm());
   const double operations = 2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
-  const double eigen = operations / median_seconds(repeat, s.times, by_eigen) / 1e9;
-  const double own = operations / median_seconds(repeat, s.times, ours) / 1e9;
+  const double eigen = operations / seconds_in_a_row(repeat, s.times, by_eigen) / 1e9;
+  const double own = operations / seconds_in_a_row(repeat, s.times, ours) / 1e9;
   std::printf("%-44s %5ld x %4ld x %4ld   Eigen %6.1f   ours %6.1f   ratio %.2f   difference %.0e\n", s.what, s.m, s.n, s.k, eigen,
               own, own / eigen, error);
   return own / eigen;

@@ -33,6 +33,13 @@ Tensors<T> pull_definition(const Definition& definition, const Call<T>& c, const
 
 }  // namespace detail
 
+/// Whether a fused op on xs enters the graph, so that its forward pass should keep what its fast rule reads.
+template <class T>
+bool is_recorded(const Tensors<T>& xs) {
+  const std::vector<Operand> inputs(xs.begin(), xs.end());
+  return detail::makes_node(inputs.data(), inputs.size());
+}
+
 /// Records `y` (computed fast, from the values of `xs`) as the result of `definition(xs)`.
 /// `fast_rule(call, needs)` returns the cotangents of xs. It may read every input, and the output if `y` is
 /// `saved`.

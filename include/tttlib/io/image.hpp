@@ -33,6 +33,9 @@ struct Color {
   std::uint8_t red = 0, green = 0, blue = 0;
 };
 
+/// What pictures of results are drawn on, and with.
+inline constexpr Color paper_color{250, 250, 248}, ink_color{38, 42, 48};
+
 /// Reads a PNG or JPEG file; `channels` converts, 0 keeps what the file has.
 /// Throws IoError if the file is missing, not such a picture, damaged, or has over 100 million pixels.
 Image read_image(const std::string& path, int channels = 3);

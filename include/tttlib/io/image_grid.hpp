@@ -25,7 +25,7 @@ struct GridOptions {
 
 namespace detail {
 
-inline constexpr Color grid_paper{250, 250, 248}, grid_ink{38, 42, 48}, grid_faint{200, 203, 208};
+inline constexpr Color grid_faint{200, 203, 208};
 inline constexpr Color grid_right{34, 150, 84}, grid_wrong{208, 52, 60};
 
 /// A check mark or a cross on a field of 7 x 7 dots: the font has neither.
@@ -76,7 +76,7 @@ inline Image image_grid(const std::vector<GridTile>& tiles, const GridOptions& o
   const int cell_width = std::max(picture_width, caption_width) + gap;
   const int cell_height = picture_height + line * (any_wrong ? 2 : 1) + gap;
   Image grid(columns * cell_width + gap, rows * cell_height + gap);
-  fill_rectangle(grid, 0, 0, grid.width, grid.height, grid_paper);
+  fill_rectangle(grid, 0, 0, grid.width, grid.height, paper_color);
 
   for (int i = 0; i < count; ++i) {
     const GridTile& tile = tiles[static_cast<std::size_t>(i)];
@@ -91,7 +91,7 @@ inline Image image_grid(const std::vector<GridTile>& tiles, const GridOptions& o
                        options.scale, options.scale, {p[0], p[1], p[2]});
       }
     const int text_y = y + picture_height + 2 * text_scale;
-    draw_text(grid, x, text_y, judged ? tile.predicted : tile.actual, grid_ink, text_scale);
+    draw_text(grid, x, text_y, judged ? tile.predicted : tile.actual, ink_color, text_scale);
     if (judged)
       draw_mark(grid, x + text_width(tile.predicted, text_scale) + 3 * text_scale, text_y, right, text_scale);
     if (judged && !right) draw_text(grid, x, text_y + line, "is " + tile.actual, grid_wrong, text_scale);

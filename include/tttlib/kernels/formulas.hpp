@@ -60,14 +60,22 @@ TTT_FORMULA_1(PowScalar, std::pow(x, T(p)))
 TTT_FORMULA_1(Clamp, x < T(p) ? T(p) : (x > T(q) ? T(q) : x))
 TTT_FORMULA_1(InRange, x >= T(p) && x <= T(q) ? T(1) : T(0))
 
-/// S'(x) for S = SiLU: σ(1 + x(1−σ)).
+/// S = SiLU with its first two derivatives at one point, from one exponential: xσ, σ(1 + x(1−σ)), σ(1−σ)(2 + x(1−2σ)).
+template <class T>
+struct SiluJet {
+  T value, first, second;
+  TTT_HD explicit SiluJet(T x) {
+    const T s = math::sigmoid(x), t = T(1) - s;
+    value = x * s;
+    first = s * (T(1) + x * t);
+    second = s * t * (T(2) + x * (t - s));
+  }
+};
+/// S'(x)
 struct SiluGrad {
   double p = 0, q = 0;
   template <class T>
-  TTT_HD T operator()(T x) const {
-    const T s = math::sigmoid(x);
-    return s * (T(1) + x * (T(1) - s));
-  }
+  TTT_HD T operator()(T x) const { return SiluJet<T>(x).first; }
 };
 
 // --- two operands

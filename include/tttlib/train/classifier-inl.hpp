@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "tttlib/io/folder.hpp"
 #include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/optim/schedule.hpp"
 #include "tttlib/train/classifier.hpp"
@@ -137,8 +138,7 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
     fail<IoError>("train", "the output folder holds a run: " + options.out, "resume goes on with it, overwrite starts again");
   if (options.resume && !has("training_state.safetensors"))
     fail<IoError>("train", "nothing to resume in " + options.out + ": it has no training_state.safetensors", "start without resume");
-  std::filesystem::create_directories(options.out, error);
-  if (error) fail<IoError>("train", concat("cannot make the output folder: ", options.out, ": ", error.message()));
+  make_folder("train", options.out);
   const std::string state_path = options.out + "/training_state.safetensors";
   const std::string identity = detail::run_identity(options, train, test);
 

@@ -94,9 +94,7 @@ TTTLIB_INLINE int run_study(int argc, const char* const* argv, const Study& stud
     const std::vector<StudyRow> rows = detail::chosen_rows(study, o.only);  // complains before anything is done
     const detail::StudyData data = detail::load_study_data(o);
     o.backbone.num_classes = static_cast<std::int64_t>(data.train.class_names.size());
-    std::error_code error;
-    std::filesystem::create_directories(o.out, error);
-    if (error) fail<IoError>("study", concat("cannot make the output folder: ", o.out, ": ", error.message()));
+    make_folder("study", o.out);
 
     Report report(study.title, study.lesson);
     StudyPage page(report, o.out, o.quick);

@@ -17,6 +17,7 @@
 #include "tttlib/data/cifar.hpp"
 #include "tttlib/data/shapes.hpp"
 #include "tttlib/io/atomic_file.hpp"
+#include "tttlib/io/folder.hpp"
 #include "tttlib/io/input_file.hpp"
 #include "tttlib/nn/summary.hpp"
 #include "tttlib/ops/composed/loss.hpp"
@@ -272,9 +273,7 @@ TTTLIB_INLINE void count_cost(const StudyRow& row, const StudyOptions& o, StudyO
 
 /// Trains whatever the cache lacks and returns every row's outcome; says before how long it will take.
 TTTLIB_INLINE std::vector<StudyOutcome> run_rows(const std::vector<StudyRow>& rows, const StudyData& data, const StudyOptions& o) {
-  std::error_code error;
-  std::filesystem::create_directories(o.cache, error);
-  if (error) fail<IoError>("study", concat("cannot make the folder for results: ", o.cache, ": ", error.message()));
+  make_folder("study", o.cache, "the folder for results");
   std::vector<StudyOutcome> outcomes(rows.size());
   std::vector<StudyJob> jobs;
   std::vector<std::string> configurations(rows.size());

@@ -113,8 +113,7 @@ Tensor<T> ttt_heads_fused(const Tensor<T>& qkv, const TttWeights<T>& w0) {
   const TttStep step{.rate = 1, .loss_scale = losses::block_scale};
   const Tensors<T> xs{contiguous(qkv), reshape(w0.w1, {H, d, d}), reshape(w0.w2, {H, d, d}), reshape(w0.w3, {1, d, 3, 3})};
   for (const Tensor<T>& x : xs) require_same_device("ttt_heads", xs[0], x);
-  bool kept = false;  // inner gradients are kept for the way back only
-  for (const Tensor<T>& x : xs) kept = kept || (grad_mode() && x.is_tracked());
+  const bool kept = is_recorded(xs);  // inner gradients are kept for the way back only
   const Device device = qkv.device();
   Tensor<T> o(Shape{B, h, w, (H + 1) * d}, device), g1, g2;
   if (kept) g1 = Tensor<T>(Shape{B, H, d, 2 * d}, device), g2 = Tensor<T>(Shape{B, 9, d}, device);

@@ -15,15 +15,6 @@ inline namespace TTTLIB_KERNELS {
 
 inline constexpr std::int64_t query_block = 64;
 
-/// x [rows, width] transposed, columns behind `rows` zero up to whole registers: -> [width, columns].
-template <class T>
-void transpose_tokens(const T* __restrict x, std::int64_t rows, std::int64_t width, std::int64_t columns, T* __restrict to) {
-  for (std::int64_t c = 0; c < width; ++c) {
-    for (std::int64_t r = 0; r < rows; ++r) to[c * columns + r] = x[r * width + c];
-    for (std::int64_t r = rows; r < columns; ++r) to[c * columns + r] = T(0);
-  }
-}
-
 /// One block of scores s [n, columns], of which m are keys, becomes exp(s − maximum); o [n, width] and the sums so far are
 /// brought to the new maxima.
 template <class T>
@@ -61,7 +52,7 @@ void attention(View<const T> q, View<const T> k, View<const T> v, T* log_sums, V
     for (std::int64_t from = 0; from < M; from += token_block) {
       const std::int64_t m = std::min(token_block, M - from), columns = whole_lanes<T>(m);
       load_tokens(k, b, h, from, m, width, keys);
-      transpose_tokens(keys, m, width, columns, turned);                                        // kᵀ [d, m]
+      pack_panel(columns_of(keys, m, width, width), 0, m, columns, turned);                                        // kᵀ [d, m]
       product_in_cache<T>(rows_of(x, n, width), turned, columns, nullptr, 0, s, columns);       // scores [n, m]
       running_softmax(n, m, columns, width, s, top, sum, out);
       load_tokens(v, b, h, from, m, width, keys);
@@ -103,8 +94,8 @@ void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<cons
       const std::int64_t m = std::min(token_block, M - from), columns = whole_lanes<T>(m);
       load_tokens(k, b, h, from, m, width, keys);
       load_tokens(v, b, h, from, m, width, values);
-      transpose_tokens(keys, m, width, columns, keys_turned);
-      transpose_tokens(values, m, width, columns, values_turned);
+      pack_panel(columns_of(keys, m, width, width), 0, m, columns, keys_turned);
+      pack_panel(columns_of(values, m, width, width), 0, m, columns, values_turned);
       std::fill(out_k, out_k + m * width, T(0));
       std::fill(out_v, out_v + m * width, T(0));
       for (std::int64_t first = 0; first < N; first += query_block) {

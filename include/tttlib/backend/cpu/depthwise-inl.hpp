@@ -285,6 +285,19 @@ void depthwise_correlate(const T* x, const Strides& sx, const T* g, const Stride
     }
 }
 
+/// w[b] = Σ over `parts` of sums [parts, kh·kw, C], in order; w [1 or B, C, kh, kw].
+template <class T>
+void sum_kernels(const T* sums, std::int64_t parts, const View<T>& w, std::int64_t b) {
+  const std::int64_t channels = w.shape[1], kw = w.shape[3], size = channels * w.shape[2] * kw;
+  std::vector<T> total(static_cast<std::size_t>(size), T(0));  // [kh·kw, C]
+  for (std::int64_t part = 0; part < parts; ++part, sums += size)
+    for (std::size_t i = 0; i < total.size(); ++i) total[i] += sums[i];
+  for (std::int64_t i = 0; i < size; ++i) {
+    const std::int64_t tap = i / channels;
+    w.data[b * w.strides[0] + i % channels * w.strides[1] + tap / kw * w.strides[2] + tap % kw * w.strides[3]] = total[static_cast<std::size_t>(i)];
+  }
+}
+
 template <class T>
 void depthwise_weight_grad(View<const T> x, View<const T> g, const ConvGeometry& geometry, View<T> w) {
   const std::int64_t images = x.shape[0], channels = x.shape[3], kw = w.shape[3], taps = w.shape[2] * kw;
@@ -306,22 +319,10 @@ void depthwise_weight_grad(View<const T> x, View<const T> g, const ConvGeometry&
                                 });
                  }
                });
-  const std::int64_t parts = w.shape[0] == 1 ? images : 1;  // a shared kernel sums over images, in order
-  parallel_for(w.shape[0], elementwise_grain / (taps * channels + 1) + 1,
-               [&](std::int64_t begin, std::int64_t end) {
-                 std::vector<T> total(static_cast<std::size_t>(taps * channels));
-                 for (std::int64_t b = begin; b < end; ++b) {
-                   for (T& sum : total) sum = T(0);
-                   for (std::int64_t part = 0; part < parts; ++part) {
-                     const T* from = sums.data() + (b + part) * taps * channels;
-                     for (std::size_t i = 0; i < total.size(); ++i) total[i] += from[i];
-                   }
-                   for (std::int64_t tap = 0; tap < taps; ++tap)
-                     for (std::int64_t c = 0; c < channels; ++c)
-                       w.data[b * w.strides[0] + c * w.strides[1] + tap / kw * w.strides[2] +
-                              tap % kw * w.strides[3]] = total[static_cast<std::size_t>(tap * channels + c)];
-                 }
-               });
+  const std::int64_t parts = w.shape[0] == 1 ? images : 1;  // a shared kernel sums over images
+  parallel_for(w.shape[0], elementwise_grain / (taps * channels + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b) sum_kernels(sums.data() + b * taps * channels, parts, w, b);
+  });
 }
 
 }  // namespace TTTLIB_KERNELS

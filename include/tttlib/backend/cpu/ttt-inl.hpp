@@ -10,21 +10,12 @@
 
 #include "tttlib/backend/cpu/depthwise-inl.hpp"
 #include "tttlib/backend/cpu/tokens-inl.hpp"
+#include "tttlib/kernels/formulas.hpp"
 
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
-/// SiLU and its derivatives at one point.
-template <class T>
-struct SiluJet {
-  T value, first, second;
-  TTT_HD explicit SiluJet(T z) {
-    const T s = math::sigmoid(z), t = T(1) - s;
-    value = z * s;
-    first = s * (T(1) + z * t);
-    second = s * t * (T(2) + z * (t - s));
-  }
-};
+using formula::SiluJet;
 
 /// What a thread works with: matrices whose rows are `width` numbers, d rounded up to whole registers. Zeros in the
 /// columns behind d stay zeros through the whole step.
@@ -71,8 +62,7 @@ void load_halves(const T* from, std::int64_t width, std::int64_t d, T* m) {
 template <class T>
 void transpose_halves(const T* m, std::int64_t width, T* to) {
   for (std::int64_t half = 0; half < 2; ++half)
-    for (std::int64_t c = 0; c < width; ++c)
-      for (std::int64_t r = 0; r < width; ++r) to[(half * width + c) * width + r] = m[r * 2 * width + half * width + c];
+    pack_panel(columns_of(m + half * width, width, width, 2 * width), 0, width, width, to + half * width * width);
 }
 
 /// Norms of the columns of g [rows, columns].
@@ -241,7 +231,7 @@ void glu_pull(const View<const T>& q, const View<const T>& k, const View<const T
 template <class T>
 void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const T* gradient,
                   View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2) {
-  const std::int64_t B = q.shape[0], H = q.shape[1], d = w1.shape[1], width = GluScratch<T>(d).width, size = 2 * width * width;
+  const std::int64_t B = q.shape[0], H = q.shape[1], d = w1.shape[1], width = whole_lanes<T>(d), size = 2 * width * width;
   // Weights' gradients add up over a few images in each task, and over the tasks of a head at the end, always in this order.
   const std::int64_t images = B > 16 ? (B + 15) / 16 : 1, groups = B > 1 ? (B + images - 1) / images : 1;
   std::vector<T> partial(static_cast<std::size_t>(groups * H * size), T(0));  // [groups, H, d, 2d]
@@ -329,11 +319,7 @@ void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<con
     conv_image(at(v), v.strides, G.data(), d, grid, true, at(dk), dk.strides);             // k̄ = −c·convᵀ(v, G)
     conv_image(at(k), k.strides, G.data(), d, grid, false, at(dv), dv.strides);            // v̄ = −c·conv(k, G)
   });
-  for (std::int64_t i = 0; i < size; ++i) {
-    T total = T(0);
-    for (std::int64_t b = 0; b < B; ++b) total += sums[static_cast<std::size_t>(b * size + i)];
-    dw.data[i % d * dw.strides[1] + i / d / 3 * dw.strides[2] + i / d % 3 * dw.strides[3]] = total;
-  }
+  sum_kernels(sums.data(), B, dw, 0);
 }
 
 }  // namespace TTTLIB_KERNELS

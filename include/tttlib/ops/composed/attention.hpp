@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tttlib/autograd/fused.hpp"
 #include "tttlib/ops/composed/softmax.hpp"
 #include "tttlib/ops/matmul.hpp"
 
@@ -33,7 +34,7 @@ Tensor<T> attention(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) 
     const auto as_heads = [](const Tensor<T>& x) { return reshape(x, {x.numel() / (x.size(-2) * x.size(-1)), 1, x.size(-2), x.size(-1)}); };
     return reshape(attention(as_heads(q), as_heads(k), as_heads(v)), q.shape());
   }
-  const bool kept = grad_mode() && (q.is_tracked() || k.is_tracked() || v.is_tracked());
+  const bool kept = is_recorded<T>({q, k, v});
   Tensor<T> o = empty_like(q), log_sums;  // [B, H, N, d], [B, H, N]
   if (kept) log_sums = Tensor<T>(Shape{q.size(0), q.size(1), q.size(2)}, q.device());
   backend::attention<T>(view(q), view(k), view(v), kept ? log_sums.data() : nullptr, mutable_view(o));
