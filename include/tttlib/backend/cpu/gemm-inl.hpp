@@ -26,7 +26,8 @@ struct MatrixRef {
 
 inline constexpr int kernel_rows = vector_bytes == 64 ? 8 : 6;  // as many sums as registers hold
 inline constexpr int tail_rows = 4;                             // of the kernel for what is left of the rows
-inline constexpr std::int64_t depth_block = 256;                // a panel of b, depth_block × two vectors, stays in L1
+inline constexpr std::int64_t depth_block = 384;                // a panel of b, depth_block × two vectors, stays in L1
+inline constexpr std::int64_t packed_bytes = 4 << 20;           // of b at a time, so that it stays in the last cache
 
 /// c [R, V vectors] = start + a [R, depth] · b [depth, V vectors]; start is null for zero, c itself to add to it, or a
 /// row that all rows share (stride 0). All R·V partial sums live in registers.
@@ -55,12 +56,15 @@ void gemm_kernel(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_
     for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(c + r * c_row + v * lanes<T>) = sum[r][v];
 }
 
-/// Memory that a thread keeps for packed operands; kinds apart, so that a tile's panels never meet the whole b.
+/// Memory that a thread keeps for packed operands, from a cache line's border; kinds apart, so that a tile's panels never
+/// meet the whole b.
 template <class T, int kind>
 T* packing_buffer(std::int64_t count) {
+  constexpr std::size_t line = 64;
   thread_local std::vector<T> buffer;
-  if (buffer.size() < static_cast<std::size_t>(count)) buffer.resize(static_cast<std::size_t>(count));
-  return buffer.data();
+  const std::size_t size = static_cast<std::size_t>(count) + line / sizeof(T);
+  if (buffer.size() < size) buffer.resize(size);
+  return reinterpret_cast<T*>((reinterpret_cast<std::uintptr_t>(buffer.data()) + line - 1) / line * line);
 }
 
 /// The same for `rows` ≤ R and `columns` ≤ V vectors: through a full tile beside c. Rows of a beyond the last are not read.
@@ -223,33 +227,38 @@ template <class T>
 void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* packed, std::int64_t first, std::int64_t last,
                const T* start, std::int64_t start_row, const MatrixRef<T>& c) {
   constexpr std::int64_t width = panel_width<T>;
-  const std::int64_t rows = a.rows, depth = a.columns, n = b.columns;
-  T* packed_a = nullptr;
-  if (n > 2 * width && a.column_stride != 1) pack_rows(a, packed_a = packing_buffer<T, 1>(rows * depth));
-  for (std::int64_t p = first; p < last; ++p) {
-    const std::int64_t column = p * width, columns = n - column < width ? n - column : width;
-    const bool narrow = columns <= lanes<T>;
-    std::int64_t panel_row = narrow ? lanes<T> : width;
-    const T* panel = packed ? packed + column * depth : nullptr;
-    if (!packed && columns == panel_row) {
-      panel = b.data + column, panel_row = b.row_stride;
-    } else if (!packed) {
-      T* to = packing_buffer<T, 2>(panel_row * depth);
-      pack_panel(b, column, columns, panel_row, to);
-      panel = to;
-    }
-    const auto run = [&](const MatrixRef<const T>& a_rows, std::int64_t row) {
-      const T* s = start ? start + row * start_row + column : nullptr;
-      const MatrixRef<T> out = c.block(row, a_rows.rows, column, columns);
-      if (narrow) gemm_panel<1>(a_rows, panel, panel_row, s, start_row, out);
-      else gemm_panel<2>(a_rows, panel, panel_row, s, start_row, out);
-    };
-    if (!packed_a) run(a, 0);
-    else
-      for (std::int64_t i = 0; i < rows; i += kernel_rows) {
-        const std::int64_t count = rows - i < kernel_rows ? rows - i : kernel_rows;
-        run({packed_a + i * depth, count, depth, 1, count}, i);
+  const std::int64_t rows = a.rows, n = b.columns;
+  for (std::int64_t k0 = 0; k0 == 0 || k0 < a.columns; k0 += depth_block) {
+    const std::int64_t depth = a.columns - k0 < depth_block ? a.columns - k0 : depth_block;
+    const MatrixRef<const T> a_block = a.block(0, rows, k0, depth), b_block = b.block(k0, depth, 0, n);
+    T* packed_a = nullptr;
+    if (n > 2 * width && a.column_stride != 1) pack_rows(a_block, packed_a = packing_buffer<T, 1>(rows * depth));
+    for (std::int64_t p = first; p < last; ++p) {
+      const std::int64_t column = p * width, columns = n - column < width ? n - column : width;
+      const bool narrow = columns <= lanes<T>;
+      std::int64_t panel_row = narrow ? lanes<T> : width;
+      const T* panel = packed ? packed + column * b.rows + k0 * panel_row : nullptr;
+      if (!packed && columns == panel_row) {
+        panel = b_block.data + column, panel_row = b.row_stride;
+      } else if (!packed) {
+        T* to = packing_buffer<T, 2>(panel_row * depth);
+        pack_panel(b_block, column, columns, panel_row, to);
+        panel = to;
       }
+      const auto run = [&](const MatrixRef<const T>& a_rows, std::int64_t row) {
+        const MatrixRef<T> out = c.block(row, a_rows.rows, column, columns);
+        const T* from = k0 > 0 ? out.data : start ? start + row * start_row + column : nullptr;
+        const std::int64_t from_row = k0 > 0 ? c.row_stride : start_row;
+        if (narrow) gemm_panel<1>(a_rows, panel, panel_row, from, from_row, out);
+        else gemm_panel<2>(a_rows, panel, panel_row, from, from_row, out);
+      };
+      if (!packed_a) run(a_block, 0);
+      else
+        for (std::int64_t i = 0; i < rows; i += kernel_rows) {
+          const std::int64_t count = rows - i < kernel_rows ? rows - i : kernel_rows;
+          run({packed_a + i * depth, count, depth, 1, count}, i);
+        }
+    }
   }
 }
 
@@ -257,15 +266,17 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
 template <class T>
 void gemm(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* start, std::int64_t start_row,
           const MatrixRef<T>& c) {
-  const std::int64_t m = c.rows, n = c.columns, panels = (n + panel_width<T> - 1) / panel_width<T>;
+  const std::int64_t m = c.rows, n = c.columns, k = a.columns, panels = (n + panel_width<T> - 1) / panel_width<T>;
   if (m == 0 || n == 0) return;
   if ((m <= 2 || n <= 2) && a.column_stride == 1 && b.row_stride == 1) return gemm_by_dots(a, b, start, start_row, c);
   // Few rows do not pay for a copy of b, and short rows of b lie close enough together as they are.
   const bool direct = b.column_stride == 1 && (m <= 2 * kernel_rows || b.row_stride <= 2 * panel_width<T>);
-  for (std::int64_t k0 = 0; k0 == 0 || k0 < a.columns; k0 += depth_block) {
-    const std::int64_t depth = a.columns - k0 < depth_block ? a.columns - k0 : depth_block;
-    const MatrixRef<const T> b_block = b.block(k0, depth, 0, n);
-    const T* packed = direct ? nullptr : pack_panels(b_block);
+  const std::int64_t blocks = packed_bytes / (n * depth_block * static_cast<std::int64_t>(sizeof(T)));
+  const std::int64_t most = direct ? k : (blocks > 1 ? blocks : 1) * depth_block;  // rows of b that are packed at a time
+  for (std::int64_t k0 = 0; k0 == 0 || k0 < k; k0 += most) {
+    const std::int64_t depth = k - k0 < most ? k - k0 : most;
+    const MatrixRef<const T> b_part = b.block(k0, depth, 0, n);
+    const T* packed = direct ? nullptr : pack_panels(b_part);
     const T* from = k0 == 0 ? start : c.data;
     const std::int64_t from_row = k0 == 0 ? start_row : c.row_stride;
     const Tiling tiles = choose_tiles(m, panels, 2 * m * n * depth);
@@ -274,7 +285,7 @@ void gemm(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* sta
       const auto border = [&](std::int64_t at) { return at == tiles.rows ? m : m * at / tiles.rows / kernel_rows * kernel_rows; };
       const std::int64_t row = border(i), rows = border(i + 1) - row;
       if (rows > 0)
-        gemm_tile(a.block(row, rows, k0, depth), b_block, packed, j * panels / tiles.columns, (j + 1) * panels / tiles.columns,
+        gemm_tile(a.block(row, rows, k0, depth), b_part, packed, j * panels / tiles.columns, (j + 1) * panels / tiles.columns,
                   from ? from + row * from_row : nullptr, from_row, c.block(row, rows, 0, n));
     });
   }
