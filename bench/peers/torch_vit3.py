@@ -325,8 +325,8 @@ def measure(arguments):
         times.append(time.perf_counter())
     timed = [arguments.batch / (end - start) for start, end in zip(times[2:], times[3:])]
     return {"model": arguments.model, "mode": arguments.mode, "batch": arguments.batch, "image_size": size,
-            "threads": arguments.threads, "images_per_second": round(statistics.median(timed), 1),
-            "spread": [round(min(timed), 1), round(max(timed), 1)],
+            "threads": arguments.threads, "images_per_second": round(statistics.median(timed), 3),
+            "spread": [round(min(timed), 3), round(max(timed), 3)],
             "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             "torch": torch.__version__, "blas": blas_in_use()}
 
