@@ -25,8 +25,8 @@ CASES = [  # model (or ttt_heads: the TTT layer of ViT³-S without its projectio
     ("vit3_tiny", "train", 16, 4),
     ("vit3_small", "infer", 16, 3),
     ("vit3_small", "train", 16, 2),
-    ("ttt_heads", "infer", 16, 40),
-    ("ttt_heads", "train", 16, 20),
+    ("ttt_heads", "infer", 16, 100),
+    ("ttt_heads", "train", 16, 50),
 ]
 CORES = sorted(os.sched_getaffinity(0))
 CPUINFO = open("/proc/cpuinfo").read() if os.path.exists("/proc/cpuinfo") else ""
