@@ -3,6 +3,7 @@
 //   tttlib_bench --model vit3_nano --mode train --batch 64 --threads 2 --repeat 10
 //   tttlib_bench --model vit3_tiny --mode train --batch 16 --profile             where the time goes, module by module
 //   tttlib_bench --model vit3_tiny --trace trace.json                            the same as a timeline
+//   tttlib_bench --model ttt_heads --mode train --batch 16                       the TTT layer alone, without its projections
 //
 // A training step is: forward, cross-entropy with label smoothing 0.1, backward, clipping at norm 5, AdamW. Prints the
 // median and the spread over the repeats, the peak resident memory, and the rate of arithmetic (2 operations a
@@ -13,6 +14,7 @@
 #include <sys/resource.h>
 
 #include <cstdio>
+#include <functional>
 
 #include "command_line.hpp"
 #include "timing.hpp"
@@ -23,6 +25,7 @@
 #include "tttlib/nn/summary.hpp"
 #include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/optim/optimizer.hpp"
+#include "tttlib/ttt/ttt_heads.hpp"
 
 using namespace ttt;
 
@@ -44,6 +47,68 @@ Peak measure_peak() {
   return peak;
 }
 
+/// What is timed: a step on one fixed random batch.
+struct Work {
+  std::function<void()> step;
+  double macs = 0;  // multiply-accumulates of one image, forward
+};
+
+/// Inference, or a training step with its optimiser.
+Work model_work(const std::string& name, const ModelOptions& options, bool train, std::int64_t batch) {
+  const std::int64_t side = image_size_of(name, options), classes = options.num_classes;
+  const std::shared_ptr<Module<float>> model = create_model<float>(name, options);
+  const Tensor<float> images = randn<float>({batch, side, side, 3});  // [B, H, W, 3]
+  const double macs = static_cast<double>(summarize(*model, {1, side, side, 3}).macs);
+  if (!train) {
+    model->eval();
+    const auto step = [model, images] {
+      const NoGradGuard guard;
+      (*model)(images);
+    };
+    return {step, macs};
+  }
+  const auto optimizer = std::make_shared<AdamW<float>>(param_groups(*model, {.weight_decay = 0.05}));
+  Tensor<std::int64_t> labels(Shape{batch});
+  for (std::int64_t i = 0; i < batch; ++i) labels.data()[i] = i % classes;
+  const auto loss_of = [labels](const Tensor<float>& logits) {
+    const Scope scope("loss");
+    return cross_entropy(logits, labels, {.label_smoothing = 0.1});
+  };
+  const auto step = [model, images, optimizer, loss_of] {
+    const Tensor<float> loss = loss_of((*model)(images));
+    optimizer->zero_grad();
+    loss.backward();
+    const Scope scope("optimizer");
+    clip_grad_norm(*model, 5.0);
+    optimizer->step();
+  };
+  return {step, macs};
+}
+
+/// The heads of one block of ViT³-S, from q, k, v of all tokens to their answers; training: forward, and backward to q, k, v
+/// and the weights.
+Work heads_work(TttPath path, bool train, std::int64_t batch, std::int64_t side) {
+  const ModelConfig& config = model_config("vit3_small");
+  const std::int64_t H = config.heads, d = config.channels / H, grid = side / config.patch_size;
+  TttWeights<float> w0{trunc_normal<float>({1, H, d, d}, 0.02), trunc_normal<float>({1, H, d, d}, 0.02), trunc_normal<float>({d, 1, 3, 3}, 0.02)};
+  Tensor<float> qkv = randn<float>({batch, grid, grid, 3 * (H + 1) * d});            // [B, h, w, 3C + 3d]
+  const Tensor<float> cotangent = randn<float>({batch, grid, grid, (H + 1) * d});  // [B, h, w, C + d]
+  const double macs = static_cast<double>(grid * grid * (6 * H * d * d + 18 * d));
+  if (!train) {
+    const auto step = [=] {
+      const NoGradGuard guard;
+      ttt_heads(qkv, w0, path);
+    };
+    return {step, macs};
+  }
+  Tensors<float> leaves{qkv.requires_grad(true), w0.w1.requires_grad(true), w0.w2.requires_grad(true), w0.w3.requires_grad(true)};
+  const auto step = [=]() mutable {
+    for (Tensor<float>& leaf : leaves) leaf.zero_grad();
+    ttt_heads(qkv, w0, path).backward(cotangent);
+  };
+  return {step, macs};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -52,7 +117,7 @@ int main(int argc, char** argv) {
   int batch = 64, threads = num_threads(), repeat = 10;
   std::int64_t image_size = 0, classes = 0;
   bool recompute = false, as_json = false, profiled = false;
-  app.add_option("--model", name, "Model name")->capture_default_str();
+  app.add_option("--model", name, "Model name, or ttt_heads")->capture_default_str();
   app.add_option("--mode", mode)->check(CLI::IsMember({"train", "infer"}))->capture_default_str();
   app.add_option("--batch", batch, "Images per step")->check(program::whole(1, 1000000))->capture_default_str();
   app.add_option("--image-size", image_size, "Side of the images; default: the model's")->check(program::whole(1, 8192));
@@ -67,39 +132,18 @@ int main(int argc, char** argv) {
   return program::run(app, argc, argv, [&] {
     set_num_threads(threads);
     manual_seed(0);
-    if (classes == 0) classes = model_config(name).image_size == 32 ? 10 : 1000;
+    const bool train = mode == "train", heads = name == "ttt_heads";
+    const ModelConfig& config = model_config(heads ? "vit3_small" : name);
+    const std::int64_t side = image_size > 0 ? image_size : config.image_size;
+    if (heads && side % config.patch_size != 0)
+      fail<ShapeError>("tttlib_bench", concat("image size must be a multiple of the patch: image ", side, ", patch ", config.patch_size));
     ModelOptions options;
-    options.num_classes = classes;
+    options.num_classes = classes > 0 ? classes : config.image_size == 32 ? 10 : 1000;
+    options.image_size = side;
     options.path = ttt_path(path);
     options.recompute = recompute;
-    if (image_size > 0) options.image_size = image_size;
-    const std::int64_t side = image_size_of(name, options);
-    auto model = create_model<float>(name, options);
-    const double macs = static_cast<double>(summarize(*model, {1, side, side, 3}).macs);
-    std::unique_ptr<AdamW<float>> optimizer;  // its state takes twice the memory of the parameters
-    if (mode == "train") optimizer = std::make_unique<AdamW<float>>(param_groups(*model, {.weight_decay = 0.05}));
-    const Tensor<float> images = randn<float>({batch, side, side, 3});  // [B, H, W, 3]
-    Tensor<std::int64_t> labels(Shape{batch});
-    for (std::int64_t i = 0; i < batch; ++i) labels.data()[i] = i % classes;
-    if (mode == "infer") model->eval();
-
-    const auto loss_of = [&](const Tensor<float>& logits) {
-      const Scope scope("loss");
-      return cross_entropy(logits, labels, {.label_smoothing = 0.1});
-    };
-    const auto step = [&] {
-      if (mode == "infer") {
-        const NoGradGuard guard;
-        (*model)(images);
-        return;
-      }
-      const Tensor<float> loss = loss_of((*model)(images));
-      optimizer->zero_grad();
-      loss.backward();
-      const Scope scope("optimizer");
-      clip_grad_norm(*model, 5.0);
-      optimizer->step();
-    };
+    const Work work = heads ? heads_work(options.path, train, batch, side) : model_work(name, options, train, batch);
+    const auto& step = work.step;
     step();
     step();
     const std::vector<double> seconds = seconds_of(repeat, step);
@@ -109,10 +153,10 @@ int main(int argc, char** argv) {
     getrusage(RUSAGE_SELF, &usage);
     const double memory = static_cast<double>(usage.ru_maxrss) / 1024;
     const Peak peak = measure_peak();  // last, since it takes memory too
-    const double gflops = 2e-9 * macs * median * (mode == "train" ? 3 : 1);
+    const double gflops = 2e-9 * work.macs * median * (train ? 3 : 1);
     if (as_json)
-      fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"batch\": {}, \"image_size\": {}, \"threads\": {}, \"images_per_second\": {:.2f}, "
-                 "\"slowest\": {:.2f}, \"fastest\": {:.2f}, \"peak_rss_mib\": {:.0f}, \"gflops\": {:.1f}, \"peak_fraction\": {:.3f}, "
+      fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"batch\": {}, \"image_size\": {}, \"threads\": {}, \"images_per_second\": {:.3f}, "
+                 "\"slowest\": {:.3f}, \"fastest\": {:.3f}, \"peak_rss_mib\": {:.0f}, \"gflops\": {:.1f}, \"peak_fraction\": {:.3f}, "
                  "\"peak_product_gflops\": {:.0f}, \"peak_copy_gb_per_second\": {:.1f}}}\n",
                  name, mode, path, batch, side, threads, median, rate(seconds.back()), rate(seconds.front()), memory, gflops, gflops / peak.product,
                  peak.product, peak.copy);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a build needs and the machine lacks: scripts/setup.sh [demo|test|bench]
-# `bench` adds PyTorch with OpenBLAS, to measure against.
+# `bench` adds PyTorch with OpenBLAS, to measure against, and Google Benchmark.
 # `test` adds what only tests use: clang, a BLAS to stand in for our matrix products, Chromium with Python to look at
 # reports. Debian and Ubuntu: by apt, through sudo when not root. Elsewhere it names what is missing and exits with 1.
 set -euo pipefail
@@ -40,6 +40,7 @@ find_missing() {
     need python3-torch    'PyTorch (https://pytorch.org)'                                       have_torch
     need libopenblas0-pthread 'OpenBLAS with its own threads (https://www.openblas.net)'       have_openblas pthread
     need libopenblas0-openmp  'OpenBLAS with OpenMP (https://www.openblas.net)'                have_openblas openmp
+    need libbenchmark-dev 'Google Benchmark (https://github.com/google/benchmark)'              have_header benchmark/benchmark.h
   fi
   if [ "${1:-demo}" = test ]; then
     need libopenblas-dev  'OpenBLAS with cblas.h (https://www.openblas.net)'                   have_cblas

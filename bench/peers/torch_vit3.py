@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""The peer for tttlib's CPU numbers: ViT^3 in eager PyTorch (written for 1.13).
+"""The peer for tttlib's CPU numbers: ViT^3 in eager PyTorch (written for 1.13), and DeiT with the whole attention matrix.
 
   torch_vit3.py --model vit3_nano --mode train --batch 64 --threads 2 --json    # measure
+  torch_vit3.py --model ttt_heads --mode train --batch 16                       # the TTT layer alone, without its projections
   torch_vit3.py --check FILE.safetensors ...                                    # compare with golden cases
 
 Written from the equations of "ViT^3: Unlocking Test-Time Training in Vision" (arXiv 2512.01643): the inner
@@ -26,7 +27,7 @@ from collections import OrderedDict
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", choices=("vit3_nano", "vit3_tiny", "vit3_small"), default="vit3_nano")
+    parser.add_argument("--model", choices=("vit3_nano", "vit3_tiny", "vit3_small", "deit_tiny", "ttt_heads"), default="vit3_nano")
     parser.add_argument("--mode", choices=("infer", "train"), default="train")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--image-size", type=int, help="default: 32 for vit3_nano, 224 for the others")
@@ -56,6 +57,7 @@ MODELS = {
     "vit3_nano": (32, 4, 96, 6, 3, 10, 795_562),
     "vit3_tiny": (224, 16, 192, 12, 6, 1000, 6_149_416),
     "vit3_small": (224, 16, 384, 12, 6, 1000, 23_799_400),
+    "deit_tiny": (224, 16, 192, 12, 3, 1000, 5_717_416),
 }
 
 
@@ -90,24 +92,30 @@ class TttMixer(nn.Module):
         self.proj = nn.Linear(dim + self.d, dim)
 
     def forward(self, x, height, width):
-        (batch, tokens, dim), d = x.shape, self.d
-        q1, k1, v1, q2, k2, v2 = self.qkv(x).split([dim, dim, dim, d, d, d], dim=-1)
+        return self.proj(self.all_heads(self.qkv(x), height, width))
+
+    def all_heads(self, qkv, height, width):
+        """[B, N, 3C + 3d] -> [B, N, C + d]: the layer between its projections."""
+        (batch, tokens, _), d, dim = qkv.shape, self.d, self.heads * self.d
+        q1, k1, v1, q2, k2, v2 = qkv.split([dim, dim, dim, d, d, d], dim=-1)
         if self.rope:
             q1, k1 = rotary_2d(q1, height, width), rotary_2d(k1, height, width)
-        q1, k1, v1 = (t.reshape(batch, tokens, self.heads, d).transpose(1, 2) for t in (q1, k1, v1))
+        # Contiguous once, or every product below copies its operands again.
+        q1, k1, v1 = (t.reshape(batch, tokens, self.heads, d).transpose(1, 2).contiguous() for t in (q1, k1, v1))
         q2, k2, v2 = (t.transpose(1, 2).reshape(1, batch * d, height, width) for t in (q2, k2, v2))
         o1 = self.glu_heads(q1, k1, v1).transpose(1, 2).reshape(batch, tokens, dim)
         o2 = self.conv_head(q2, k2, v2, batch).reshape(batch, d, tokens).transpose(1, 2)
-        return self.proj(torch.cat((o1, o2), dim=-1))
+        return torch.cat((o1, o2), dim=-1)
 
     def glu_heads(self, q, k, v):
         """Takes q, k, v as [B, H, N, d]."""
         z1, z2 = k @ self.w1, k @ self.w2  # [B, H, N, d]
         gate = torch.sigmoid(z2)
+        silu = z2 * gate
         e = v * (-1.0 / (3.0 * k.shape[2]))
         kt = k.transpose(-2, -1)
-        g1 = kt @ (e * (z2 * gate))  # [B, H, d, d]
-        g2 = kt @ (e * z1 * (gate * (1.0 + z2 * (1.0 - gate))))  # [B, H, d, d]
+        g1 = kt @ (e * silu)  # [B, H, d, d]
+        g2 = kt @ (e * z1 * (gate + silu * (1.0 - gate)))  # [B, H, d, d]
         return (q @ (self.w1 - clip(g1, -2))) * F.silu(q @ (self.w2 - clip(g2, -2)))
 
     def conv_head(self, q, k, v, batch):
@@ -156,6 +164,51 @@ class Vit3(nn.Module):
         for block in self.blocks:
             x = block(x, height, width)
         return self.head(self.norm(x).mean(dim=1))
+
+
+class Attention(nn.Module):
+    """[B, N, C] -> [B, N, C]: softmax attention with the whole matrix of weights."""
+
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x):
+        batch, tokens, dim = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each [B, H, N, d]
+        weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1)  # [B, H, N, N]; scaling q is cheaper than the matrix
+        return self.proj((weights @ v).transpose(1, 2).reshape(batch, tokens, dim))
+
+
+class DeitBlock(nn.Module):
+    def __init__(self, dim, heads, mlp_ratio=4):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, heads)
+        self.mlp = nn.Sequential(nn.Linear(dim, dim * mlp_ratio), nn.GELU(), nn.Linear(dim * mlp_ratio, dim))
+
+    def forward(self, x):
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Deit(nn.Module):
+    """Images [B, 3, R, R] -> logits [B, classes]; the head reads a class token."""
+
+    def __init__(self, size, patch, dim, depth, heads, classes):
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, dim, patch, stride=patch)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, (size // patch) ** 2 + 1, dim))
+        self.blocks = nn.Sequential(*(DeitBlock(dim, heads) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.head = nn.Linear(dim, classes)
+
+    def forward(self, images):
+        x = self.patch_embed(images).flatten(2).transpose(1, 2)  # [B, N, C]
+        x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1) + self.pos_embed
+        return self.head(self.norm(self.blocks(x))[:, 0])
 
 
 def read_case(path):
@@ -216,6 +269,38 @@ def make_step(model, mode, images, labels):
     return step
 
 
+def make_heads_step(mode, batch, size):
+    """The same for the heads of one block of ViT^3-S: forward, or forward and backward to q, k, v and the weights."""
+    _, patch, dim, _, heads, _, _ = MODELS["vit3_small"]
+    side = size // patch
+    mixer = TttMixer(dim, heads)
+    qkv = torch.randn(batch, side * side, mixer.qkv.out_features)
+    if mode == "infer":
+        return torch.inference_mode()(lambda: mixer.all_heads(qkv, side, side))
+    leaves = [qkv.requires_grad_(), mixer.w1, mixer.w2, mixer.w3]
+    cotangent = torch.randn(batch, side * side, mixer.proj.in_features)
+
+    def step():
+        for leaf in leaves:
+            leaf.grad = None
+        mixer.all_heads(qkv, side, side).backward(cotangent)
+
+    return step
+
+
+def make_model_step(name, mode, batch, size):
+    _, patch, dim, depth, heads, classes, expected = MODELS[name]
+    if name == "deit_tiny":
+        model = Deit(size, patch, dim, depth, heads, classes)
+    else:
+        model = Vit3(patch, dim, depth, heads, classes)
+    count = sum(p.numel() for p in model.parameters())
+    if name == "deit_tiny":  # its positions grow with the image
+        count += dim * ((MODELS[name][0] // patch) ** 2 - (size // patch) ** 2)
+    assert count == expected, f"{name} has {count} parameters, expected {expected}"
+    return make_step(model, mode, torch.randn(batch, 3, size, size), torch.randint(classes, (batch,)))
+
+
 def blas_in_use():
     """The BLAS libraries mapped into this process, each as folder/name."""
     with open("/proc/self/maps") as maps:
@@ -224,24 +309,24 @@ def blas_in_use():
 
 
 def measure(arguments):
-    size, patch, dim, depth, heads, classes, expected = MODELS[arguments.model]
+    size, patch = MODELS["vit3_small" if arguments.model == "ttt_heads" else arguments.model][:2]
     size = arguments.image_size or size
     if size % patch or size < patch:
         sys.exit(f"--image-size has to be a multiple of {patch}, not {size}")
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    model = Vit3(patch, dim, depth, heads, classes)
-    count = sum(p.numel() for p in model.parameters())
-    assert count == expected, f"{arguments.model} has {count} parameters, expected {expected}"
-    images, labels = torch.randn(arguments.batch, 3, size, size), torch.randint(classes, (arguments.batch,))
-    step, times = make_step(model, arguments.mode, images, labels), [time.perf_counter()]
+    if arguments.model == "ttt_heads":
+        step = make_heads_step(arguments.mode, arguments.batch, size)
+    else:
+        step = make_model_step(arguments.model, arguments.mode, arguments.batch, size)
+    times = [time.perf_counter()]
     for _ in range(2 + arguments.repeat):
         step()
         times.append(time.perf_counter())
     timed = [arguments.batch / (end - start) for start, end in zip(times[2:], times[3:])]
     return {"model": arguments.model, "mode": arguments.mode, "batch": arguments.batch, "image_size": size,
-            "threads": arguments.threads, "images_per_second": round(statistics.median(timed), 1),
-            "spread": [round(min(timed), 1), round(max(timed), 1)],
+            "threads": arguments.threads, "images_per_second": round(statistics.median(timed), 3),
+            "spread": [round(min(timed), 3), round(max(timed), 3)],
             "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             "torch": torch.__version__, "blas": blas_in_use()}
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# tttlib_bench: prints a rate; bad input ends in one clear line.
+# The benchmarks: print a rate; bad input ends in one clear line.
 set -u
 bench=$1/bench/tttlib_bench
 . "$(dirname "$0")/expect.sh"
 
 for mode in train infer; do
   expect_line 0 "images/s" "$bench" --model vit3_pico --mode $mode --batch 2 --image-size 16 --repeat 1 --threads 1
+  expect 0 '"model": "ttt_heads"' "$bench" --model ttt_heads --mode $mode --batch 2 --image-size 64 --repeat 1 --threads 1 --json
 done
 tiny=(--model vit3_pico --batch 2 --image-size 16 --repeat 1 --threads 1)
 expect 0 '"images_per_second": ' "$bench" "${tiny[@]}" --json
@@ -38,9 +39,13 @@ expect_error "ttt::tttlib_bench: --repeat: must be a whole number, from 1 to 100
 expect_error "ttt::tttlib_bench: --image-size: must be a whole number, from 1 to 8192: 4294967328" "$bench" --image-size 4294967328
 expect_error "ttt::tttlib_bench: --mode: " "$bench" --mode sleep
 expect_error 'ttt::create_model: unknown model "vit9"' "$bench" --model vit9
+expect_error "image 40, patch 16" "$bench" --model ttt_heads --image-size 40
 expect 0 "whole matrix" "$1/bench/tttlib_scaling" --sides 16 32 --repeat 1 --threads 1 --out "$work/scaling/figure"
 for ending in html md json; do
   [ -s "$work/scaling/figure.$ending" ] || { echo "FAIL: no figure.$ending"; failures=$((failures + 1)); }
 done
 expect_error "image 40, patch 16" "$1/bench/tttlib_scaling" --sides 40 --repeat 1 --out "$work/scaling/bad"
+if [ -x "$1/bench/tttlib_ops" ]; then  # only where Google Benchmark is
+  expect 0 "ends AdamW" "$1/bench/tttlib_ops" --benchmark_min_time=0
+fi
 finish

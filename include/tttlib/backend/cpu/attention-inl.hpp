@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "tttlib/backend/cpu/reduce-inl.hpp"
 #include "tttlib/backend/cpu/tokens-inl.hpp"
 #include "tttlib/kernels/math.hpp"
 
@@ -21,14 +22,11 @@ template <class T>
 void running_softmax(std::int64_t n, std::int64_t m, std::int64_t columns, std::int64_t width, T* __restrict s, T* __restrict top, T* __restrict sum,
                      T* __restrict o) {
   for (std::int64_t i = 0; i < n; ++i, s += columns, o += width) {
-    T highest = top[i];
-    for (std::int64_t j = 0; j < m; ++j) highest = s[j] > highest || s[j] != s[j] ? s[j] : highest;
+    const T highest = Max::combine(reduce_run<Max>(s, m, 1), top[i]);  // a NaN stays
     const T shrink = math::exp(top[i] - highest);
     for (std::int64_t j = 0; j < m; ++j) s[j] = math::exp(s[j] - highest);
     for (std::int64_t j = m; j < columns; ++j) s[j] = T(0);
-    T total = T(0);
-    for (std::int64_t j = 0; j < m; ++j) total += s[j];
-    sum[i] = sum[i] * shrink + total;
+    sum[i] = sum[i] * shrink + reduce_run<Sum>(s, m, 1);
     top[i] = highest;
     for (std::int64_t c = 0; c < width; ++c) o[c] *= shrink;
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tttlib/backend/cpu/elementwise-inl.hpp"
+#include "tttlib/backend/cpu/vector.hpp"
 
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
@@ -18,34 +19,47 @@ struct Max {
   template <class T> static constexpr T identity() {
     return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
   }
-  template <class T> static T combine(T a, T b) { return a > b || a != a ? a : b; }
+  template <class T> static T combine(T a, T b) { return ((a > b) | (a != a)) ? a : b; }  // for vectors too; a NaN stays
 };
 struct Min {
   template <class T> static constexpr T identity() {
     return std::numeric_limits<T>::has_infinity ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
   }
-  template <class T> static T combine(T a, T b) { return a < b || a != a ? a : b; }
+  template <class T> static T combine(T a, T b) { return ((a < b) | (a != a)) ? a : b; }  // for vectors too; a NaN stays
 };
 
-/// Reduces n numbers `stride` apart, in eight interleaved partial results so that the loop vectorises.
+/// The lanes of a register combined: halves folded onto each other, without leaving the register.
+template <class R, class T, std::int64_t width = lanes<T> / 2, std::int64_t... lane>
+T fold_lanes(typename VectorOf<T>::type x, std::integer_sequence<std::int64_t, lane...> all) {
+  using Vector = typename VectorOf<T>::type;
+  if constexpr (width == 0) return x[0];
+  else return fold_lanes<R, T, width / 2>(R::combine(x, Vector(__builtin_shufflevector(x, x, (lane + width) % lanes<T>...))), all);
+}
+/// The same of numbers side by side, in as many interleaved partial results as 128 bytes hold, whatever the width of registers.
 template <class R, class T>
-T reduce_run(const T* x, std::int64_t n, std::int64_t stride) {
-  constexpr int lanes = 64 / sizeof(T) * 2;
-  if (stride != 1 || n < lanes) {
-    T total = R::template identity<T>();
-    for (std::int64_t i = 0; i < n; ++i) total = R::combine(total, x[i * stride]);
-    return total;
-  }
-  T partial[lanes];
-  for (T& p : partial) p = R::template identity<T>();
+T reduce_neighbours(const T* x, std::int64_t n) {
+  using Vector = typename VectorOf<T>::type;
+  constexpr int registers = 128 / vector_bytes;
+  constexpr std::int64_t step = registers * lanes<T>;
+  Vector partial[registers];
+  for (Vector& p : partial) p = Vector{} + R::template identity<T>();
   std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    for (int j = 0; j < lanes; ++j) partial[j] = R::combine(partial[j], x[i + j]);
+  for (; i + step <= n; i += step)
+    for (int r = 0; r < registers; ++r) partial[r] = R::combine(partial[r], *reinterpret_cast<const Vector*>(x + i + r * lanes<T>));
   T total = R::template identity<T>();
   for (; i < n; ++i) total = R::combine(total, x[i]);
-  for (int width = lanes / 2; width > 0; width /= 2)
-    for (int j = 0; j < width; ++j) partial[j] = R::combine(partial[j], partial[j + width]);
-  return R::combine(total, partial[0]);
+  for (int half = registers / 2; half > 0; half /= 2)
+    for (int r = 0; r < half; ++r) partial[r] = R::combine(partial[r], partial[r + half]);
+  return R::combine(total, fold_lanes<R, T>(partial[0], std::make_integer_sequence<std::int64_t, lanes<T>>{}));
+}
+/// Reduces n numbers `stride` apart.
+template <class R, class T>
+T reduce_run(const T* x, std::int64_t n, std::int64_t stride) {
+  if constexpr (std::is_floating_point_v<T>)
+    if (stride == 1 && n * static_cast<std::int64_t>(sizeof(T)) >= 128) return reduce_neighbours<R>(x, n);
+  T total = R::template identity<T>();
+  for (std::int64_t i = 0; i < n; ++i) total = R::combine(total, x[i * stride]);
+  return total;
 }
 
 /// y [rows] from x walked as [rows, reduced…]: one output at a time.
