@@ -2,11 +2,14 @@
 /// With what precision float matrices are multiplied: a choice of the program, read by every backend.
 
 #include <atomic>
+#include <utility>
 
 namespace ttt {
 
-/// float32: as they are. bfloat16: both operands of `matmul` and `linear` are rounded to bf16, to nearest even, on their
-/// way into the product; products are summed in float, and tensors, weights and gradients stay float.
+/// float32: as they are. bfloat16: both operands of `matmul`, `linear` and `conv2d` are rounded to bf16, to nearest even,
+/// on their way into the product; the sums, and all tensors, weights and gradients stay float. Everything else, and the
+/// inner step of a TTT layer in each of its forms, is computed in float as ever. Only processors with AVX512_BF16 gain
+/// speed from it; on others the product of the rounded operands is a float product, and the copies cost a little.
 enum class MatmulPrecision : int { float32, bfloat16 };
 
 namespace detail {
@@ -45,6 +48,16 @@ class MatmulPrecisionGuard {
   const MatmulPrecision* before_;
 };
 
+/// A gradient's rule whose products have the precision of now, whatever is chosen when the sweep arrives.
+template <class Rule>
+auto with_this_precision(Rule rule) {
+  return [rule = std::move(rule), precision = matmul_precision()](const auto&... of_the_sweep) {
+    const MatmulPrecisionGuard guard(precision);
+    return rule(of_the_sweep...);
+  };
+}
+
+/// "float32" or "bf16".
 inline const char* to_string(MatmulPrecision precision) { return precision == MatmulPrecision::float32 ? "float32" : "bf16"; }
 
 }  // namespace ttt

@@ -8,15 +8,6 @@
 namespace ttt {
 
 namespace detail {
-/// A rule whose products have the precision of now, whatever is chosen when the sweep arrives.
-template <class Rule>
-auto with_this_precision(Rule rule) {
-  return [rule, precision = matmul_precision()](const auto& call) {
-    const MatmulPrecisionGuard guard(precision);
-    return rule(call);
-  };
-}
-
 /// The product of two tensors whose leading axes already agree.
 template <class T>
 Tensor<T> matmul_same_batch(const Tensor<T>& a, const Tensor<T>& b) {
@@ -75,8 +66,8 @@ Tensor<T> linear(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b = {}
   const Tensor<T> bias = b.defined() ? b.contiguous() : b;
   count_macs(y.numel() * in);
   backend::linear(view(rows), view(w), bias.data(), mutable_view(y));
-  const auto pull_x = detail::with_this_precision([](const Call<T>& c) { return matmul(c.g, c.in(1)); });             // [rows, out] x [out, in]
-  const auto pull_w = detail::with_this_precision([](const Call<T>& c) { return matmul(transpose(c.g), c.in(0)); });  // [out, rows] x [rows, in]
+  const auto pull_x = with_this_precision([](const Call<T>& c) { return matmul(c.g, c.in(1)); });             // [rows, out] x [out, in]
+  const auto pull_w = with_this_precision([](const Call<T>& c) { return matmul(transpose(c.g), c.in(0)); });  // [out, rows] x [rows, in]
   const Operand keep_x{rows, w.is_tracked()}, keep_w{w, x.is_tracked()};
   if (b.defined())
     y = record<T>("linear", y, {keep_x, keep_w, bias}, pull_x, pull_w,

@@ -120,6 +120,8 @@ TTT_AVX512_BF16 inline void pack_along(const MatrixRef<const float>& x, std::uin
   for (std::int64_t i = 0; i < x.rows; ++i)
     for (std::int64_t k = 0; k < x.columns; k += 32) {
       const float* from = x.data + i * x.row_stride + k * x.column_stride;
+      __builtin_prefetch(from + 4 * x.row_stride);  // packing waits for memory, not for arithmetic
+      __builtin_prefetch(from + 4 * x.row_stride + 16);
       *reinterpret_cast<Pairs*>(to + i * to_row + k / 2) =
           rounded(some_floats(from, x.column_stride, x.columns - k), some_floats(from + 16 * x.column_stride, x.column_stride, x.columns - k - 16));
     }
