@@ -24,7 +24,7 @@ std::shared_ptr<Module<float>> small_model() {
 
 /// Trains on batches in order; returns the mean loss of the last ten steps.
 double train(Module<float>& model, const DataLoader& loader) {
-  AdamW<float> optimizer(param_groups(model, {.lr = 3e-3, .weight_decay = 0.05}));
+  AdamW<float> optimizer(param_groups(model, {.weight_decay = 0.05}), {.lr = 3e-3});
   model.train();
   double last = 0;
   std::int64_t step = 0;

@@ -69,7 +69,7 @@ TEST_CASE("under bfloat16 a product of floats is that of its rounded operands") 
   CHECK(relative_error(linear(x, w, bias), add(linear(rounded(x), rounded(w)), cast<double>(bias))) < 1e-6);  // the bias is not rounded
   const Tensor<float> image = random({2, 9, 9, 6}), kernel = random({10, 3, 3, 3});
   const Conv2dOptions options{.stride = 2, .padding = 1, .groups = 2};
-  CHECK(relative_error(conv2d(image, kernel, options), conv2d(rounded(image), rounded(kernel), options)) < 1e-6);
+  CHECK(relative_error(conv2d(image, kernel, {}, options), conv2d(rounded(image), rounded(kernel), {}, options)) < 1e-6);
 }
 
 TEST_CASE("the precision of products changes nothing in double, to second order") {

@@ -237,9 +237,9 @@ inline void gemm_bf16(const MatrixRef<const float>& a, const MatrixRef<const flo
   if (m == 0 || n == 0) return;
   if ((m <= 2 || n <= 2) && a.column_stride == 1 && b.row_stride == 1) return gemm_bf16_by_dots(a, b, start, start_row, c);
   const std::int64_t blocks = k <= most_depth ? 1 : (k + most_depth - 1) / most_depth;
-  const std::int64_t block = (k + 2 * blocks - 1) / (2 * blocks) * 2;  // equal parts of k, even ones
+  const std::int64_t block = k == 0 ? 2 : (k + 2 * blocks - 1) / (2 * blocks) * 2;  // equal parts of k, even ones; of none, one empty part
   // Whichever is smaller stays in cache from one block of k to the next: b, packed as a whole, or c.
-  const std::int64_t span = k < 2 * m ? k : block;
+  const std::int64_t span = k > 0 && k < 2 * m ? k : block;
   const std::int64_t row_tiles = (m + rows_of_tile - 1) / rows_of_tile;
   std::int64_t column_tiles = 1;  // where rows alone give threads too little to share, of four million operations or more
   if (num_threads() > 1) {
