@@ -2,6 +2,7 @@
 //
 //   tttlib_bench --model vit3_nano --mode train --batch 64 --threads 2 --repeat 10
 //   tttlib_bench --model vit3_tiny --mode train --batch 16 --profile             where the time goes, module by module
+//   tttlib_bench --model vit3_tiny --mode infer --dtype bf16                      products of operands rounded to bf16
 //   tttlib_bench --model vit3_tiny --trace trace.json                            the same as a timeline
 //   tttlib_bench --model ttt_heads --mode train --batch 16                       the TTT layer alone, without its projections
 //
@@ -125,6 +126,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads)->check(program::whole(1, 1024))->capture_default_str();
   app.add_option("--repeat", repeat, "Timed steps")->check(program::whole(1, 1000000))->capture_default_str();
   app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
+  program::add_dtype(app);
   app.add_flag("--recompute", recompute, "Run blocks again on the way back");
   app.add_flag("--json", as_json);
   app.add_flag("--profile", profiled, "Print the time of every module, in one step after the timed ones");
@@ -155,14 +157,14 @@ int main(int argc, char** argv) {
     const Peak peak = measure_peak();  // last, since it takes memory too
     const double gflops = 2e-9 * work.macs * median * (train ? 3 : 1);
     if (as_json)
-      fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"batch\": {}, \"image_size\": {}, \"threads\": {}, \"images_per_second\": {:.3f}, "
+fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"dtype\": \"{}\", \"batch\": {}, \"image_size\": {}, \"threads\": {}, \"images_per_second\": {:.3f}, "
                  "\"slowest\": {:.3f}, \"fastest\": {:.3f}, \"peak_rss_mib\": {:.0f}, \"gflops\": {:.1f}, \"peak_fraction\": {:.3f}, "
                  "\"peak_product_gflops\": {:.0f}, \"peak_copy_gb_per_second\": {:.1f}}}\n",
-                 name, mode, path, batch, side, threads, median, rate(seconds.back()), rate(seconds.front()), memory, gflops, gflops / peak.product,
+                 name, mode, path, to_string(matmul_precision()), batch, side, threads, median, rate(seconds.back()), rate(seconds.front()), memory, gflops, gflops / peak.product,
                  peak.product, peak.copy);
     else
-      fmt::print("{} {}, batch {}, {} threads: {:.1f} images/s ({:.1f} to {:.1f} over {} steps), peak {:.0f} MiB, {:.0f} of {:.0f} GFLOP/s\n", name, mode,
-                 batch, threads, median, rate(seconds.back()), rate(seconds.front()), repeat, memory, gflops, peak.product);
+      fmt::print("{} {}, {}, batch {}, {} threads: {:.1f} images/s ({:.1f} to {:.1f} over {} steps), peak {:.0f} MiB, {:.0f} of {:.0f} GFLOP/s\n", name, mode,
+                 to_string(matmul_precision()), batch, threads, median, rate(seconds.back()), rate(seconds.front()), repeat, memory, gflops, peak.product);
     if (profiled || !trace.empty()) {
       Profile profile;
       {

@@ -49,6 +49,7 @@ int main(int argc, char** argv) {
   app.add_option("--size", size, "Size of both models")->check(CLI::IsMember({"tiny", "small"}))->capture_default_str();
   app.add_option("--sides", sides, "Sides of the images, multiples of 16")->check(program::whole(16, 8192))->capture_default_str();
   app.add_option("--threads", threads)->check(program::whole(1, 1024))->capture_default_str();
+  program::add_dtype(app);
   app.add_option("--repeat", repeat, "Timed passes, of which the median counts")->check(program::whole(1, 1000))->capture_default_str();
   app.add_option("--out", out, "Files to write, without their endings")->capture_default_str();
   return program::run(app, argc, argv, [&] {

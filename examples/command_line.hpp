@@ -13,6 +13,7 @@
 #include <new>
 #include <string>
 
+#include "tttlib/backend/precision.hpp"
 #include "tttlib/core/error.hpp"
 
 namespace program {
@@ -52,6 +53,16 @@ inline CLI::Validator positive() {
         return !text.empty() && *stop == '\0' && value > 0 && std::isfinite(value) ? "" : "must be a number above 0: " + text;
       },
       "above 0");
+}
+
+/// --dtype: what the operands of matrix products are rounded to. Takes effect as it is read.
+inline CLI::Option* add_dtype(CLI::App& app) {
+  const auto choose = [](const std::string& name) {
+    ttt::set_matmul_precision(name == "bf16" ? ttt::MatmulPrecision::bfloat16 : ttt::MatmulPrecision::float32);
+  };
+  return app.add_option_function<std::string>("--dtype", choose, "Operands of matrix products; weights, sums and the inner step are always float32")
+      ->check(CLI::IsMember({"float32", "bf16"}))
+      ->default_str("float32");
 }
 
 /// One line on stderr, whatever line breaks the message has; 1, the exit code.

@@ -153,6 +153,7 @@ int main(int argc, char** argv) {
   app.add_option("--classes", classes, "Number of classes of the summary")->check(program::whole(1, 10000000));
   app.add_option("--shapes-count", shapes_count, "Training images of the shapes set")->check(program::whole(1, 100000000))->capture_default_str();
   app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
+  program::add_dtype(app);
   app.add_option("--out", options.out, "Output folder")->capture_default_str();
   app.add_option("--weights", weights, "Weights to start from, or to evaluate");
   app.add_flag("--recompute", recompute, "Run blocks again on the way back: less memory, a third more time");
@@ -186,7 +187,8 @@ int main(int argc, char** argv) {
     model_options.image_size = sets.train.height;
     auto model = create_model<float>(model_name, model_options);
     if (no_augment) options.crop_padding = 0, options.flip = false;
-    options.description = concat("model ", model_name, patch_size ? concat(", patch ", *patch_size) : "", ", path ", path);
+    options.description = concat("model ", model_name, patch_size ? concat(", patch ", *patch_size) : "", ", path ", path,
+                                 matmul_precision() == MatmulPrecision::float32 ? "" : concat(", dtype ", to_string(matmul_precision())));
     std::printf("%s, %s parameters, on %s: %ld training and %ld test images of %d x %d, %d classes, %d threads\n", model_name.c_str(),
                 with_thousands(model->num_parameters()).c_str(), data.c_str(), static_cast<long>(sets.train.size()),
                 static_cast<long>(sets.test.size()), sets.train.width, sets.train.height,
@@ -226,6 +228,7 @@ int main(int argc, char** argv) {
       report.fact("Model", concat(model_name, ", ", with_thousands(model->num_parameters()), " parameters"));
       report.fact("Data", concat(data, ": ", sets.train.size(), " training and ", sets.test.size(), " test images of ", sets.train.width, " × ",
                                  sets.train.height));
+      report.fact("Products", to_string(matmul_precision()));
       report.fact("Threads", concat(num_threads()));
       write_report(report, options.out, result, sets.test.class_names);
       std::printf("written to %s: report.html (open it in a browser), predictions.png, metrics.jsonl, best.safetensors, last.safetensors\n",

@@ -205,6 +205,7 @@ int main(int argc, char** argv) {
   app.add_option("--image-size", image_size, "Side of that picture, or of the shapes; default: the model's")->check(program::whole(1, 8192));
   app.add_option("--patch-size", patch_size, "Side of the patches; default: the model's")->check(program::whole(1, 8192));
   app.add_option("--token", token, "Row and column, from 0, of the token whose answer is looked at; default: the middle")->expected(2)->check(program::whole(0, 8192));
+  program::add_dtype(app);
   app.add_option("--out", out, "Output folder")->capture_default_str();
 
   return program::run(app, argc, argv, [&] {

@@ -35,6 +35,10 @@ fi
 for path in fused closed nested; do
   expect 0 "\"path\": \"$path\"" "$bench" "${tiny[@]}" --json --path $path
 done
+for dtype in float32 bf16; do
+  expect 0 "\"dtype\": \"$dtype\"" "$bench" "${tiny[@]}" --json --dtype $dtype
+done
+expect_error "ttt::tttlib_bench: --dtype: half not in {float32,bf16}" "$bench" --dtype half
 expect_error "ttt::tttlib_bench: --repeat: must be a whole number, from 1 to 1000000: 0" "$bench" --repeat 0
 expect_error "ttt::tttlib_bench: --image-size: must be a whole number, from 1 to 8192: 4294967328" "$bench" --image-size 4294967328
 expect_error "ttt::tttlib_bench: --mode: " "$bench" --mode sleep

@@ -68,6 +68,8 @@ fi
 expect_error "belongs to another run: it has lr 0.001; this run has lr 0.5. Hint: " "$train" "${small[@]}" --lr 0.5 --out "$work/run" --resume
 expect_error "it has lr 0.001; this run has lr 0.0010000001" "$train" "${small[@]}" --lr 0.0010000001 --out "$work/run" --resume
 expect_error "it has path fused; this run has path nested" "$train" "${small[@]}" --path nested --out "$work/run" --resume
+expect_error "this run has dtype bf16" "$train" "${small[@]}" --dtype bf16 --out "$work/run" --resume
+expect 0 "test accuracy" "$train" "${small[@]}" --out "$work/run" --eval --dtype bf16
 
 # Wrong weights are named, three of each kind.
 expect_error "unexpected (patch_embed.proj.weight, patch_embed.proj.bias, blocks.0.cpe.weight, …)" \

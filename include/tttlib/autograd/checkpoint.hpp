@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "tttlib/autograd/transforms.hpp"
+#include "tttlib/backend/precision.hpp"
 #include "tttlib/core/random.hpp"
 
 namespace ttt {
@@ -65,6 +66,7 @@ struct CheckpointNode final : Node {
   F f;
   std::size_t arguments;
   std::uint64_t seed, stream;
+  MatmulPrecision precision = matmul_precision();  // f has to do the same again
   CheckpointNode(F function, std::size_t count, std::uint64_t random_seed, std::uint64_t random_stream)
       : Node("checkpoint"),
         f(std::move(function)),
@@ -79,6 +81,7 @@ struct CheckpointNode final : Node {
     for (std::size_t i = arguments; i < inputs.size(); ++i)  // only to see that nobody changed it
       if (inputs[i].saved.defined()) restore(inputs[i], nullptr, op, "captured tensor");
     const bool recorded = grad_mode();
+    const MatmulPrecisionGuard same_precision(precision);
     const CheckpointRun<T> run = [&] {
       const RandomReplay replay(seed, stream);
       return CheckpointRun<T>(f, xs);

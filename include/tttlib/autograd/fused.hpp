@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "tttlib/autograd/transforms.hpp"
+#include "tttlib/backend/precision.hpp"
 
 namespace ttt {
 
@@ -49,11 +50,11 @@ Tensor<T> fused(const char* op, const Operand& y, const Tensors<T>& xs, Definiti
   std::vector<Operand> inputs;
   for (const Tensor<T>& x : xs) inputs.push_back(saved(x));
   return record_joint<T>(op, y, inputs,
-                         [definition = std::move(definition), fast_rule = std::move(fast_rule)](
-                             const Call<T>& c, const std::vector<bool>& needs) -> Tensors<T> {
+                         with_this_precision([definition = std::move(definition), fast_rule = std::move(fast_rule)](
+                                                 const Call<T>& c, const std::vector<bool>& needs) -> Tensors<T> {
                            if (!grad_mode()) return fast_rule(c, needs);
                            return detail::pull_definition(definition, c, needs);
-                         });
+                         }));
 }
 
 /// A fast forward whose rule is always its definition.

@@ -3,6 +3,7 @@
 /// Each comes as a trio of bilinear maps: forward F(x, w), gradient of the input I(g, w), gradient of the
 /// weight K(x, g). The rules of each name the other two, so every order of derivative works.
 
+#include "tttlib/backend/precision.hpp"
 #include "tttlib/core/cost.hpp"
 #include "tttlib/ops/elementwise.hpp"
 
@@ -119,8 +120,8 @@ Tensor<T> conv_forward(const Tensor<T>& image, const Tensor<T>& w, const ConvSha
   count_macs(macs_of<Kind>(s));
   return record<T>(
       Kind::forward_name, y, {{x, w.is_tracked()}, {w, x.is_tracked()}},
-      [s](const Call<T>& c) { return conv_input_grad<Kind>(c.g, c.in(1), s); },
-      [s](const Call<T>& c) { return conv_weight_grad<Kind>(c.in(0), c.g, s); });
+      with_this_precision([s](const Call<T>& c) { return conv_input_grad<Kind>(c.g, c.in(1), s); }),
+      with_this_precision([s](const Call<T>& c) { return conv_weight_grad<Kind>(c.in(0), c.g, s); }));
 }
 /// I(g, w)
 template <class Kind, class T>
@@ -131,8 +132,8 @@ Tensor<T> conv_input_grad(const Tensor<T>& cotangent, const Tensor<T>& w, const 
   count_macs(macs_of<Kind>(s));
   return record<T>(
       Kind::input_name, x, {{g, w.is_tracked()}, {w, g.is_tracked()}},
-      [s](const Call<T>& c) { return conv_forward<Kind>(c.g, c.in(1), s); },
-      [s](const Call<T>& c) { return conv_weight_grad<Kind>(c.g, c.in(0), s); });
+      with_this_precision([s](const Call<T>& c) { return conv_forward<Kind>(c.g, c.in(1), s); }),
+      with_this_precision([s](const Call<T>& c) { return conv_weight_grad<Kind>(c.g, c.in(0), s); }));
 }
 /// K(x, g)
 template <class Kind, class T>
@@ -143,8 +144,8 @@ Tensor<T> conv_weight_grad(const Tensor<T>& image, const Tensor<T>& cotangent, c
   count_macs(macs_of<Kind>(s));
   return record<T>(
       Kind::weight_name, w, {{x, g.is_tracked()}, {g, x.is_tracked()}},
-      [s](const Call<T>& c) { return conv_input_grad<Kind>(c.in(1), c.g, s); },
-      [s](const Call<T>& c) { return conv_forward<Kind>(c.in(0), c.g, s); });
+      with_this_precision([s](const Call<T>& c) { return conv_input_grad<Kind>(c.in(1), c.g, s); }),
+      with_this_precision([s](const Call<T>& c) { return conv_forward<Kind>(c.in(0), c.g, s); }));
 }
 
 }  // namespace detail

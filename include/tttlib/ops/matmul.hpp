@@ -1,6 +1,7 @@
 #pragma once
-/// Matrix products.
+/// Matrix products, of the precision that `matmul_precision()` has at the call; their gradients keep it.
 
+#include "tttlib/backend/precision.hpp"
 #include "tttlib/core/cost.hpp"
 #include "tttlib/ops/elementwise.hpp"
 
@@ -15,9 +16,9 @@ Tensor<T> matmul_same_batch(const Tensor<T>& a, const Tensor<T>& b) {
   Tensor<T> c(shape, a.device());
   backend::matmul(view(a), view(b), mutable_view(c));
   count_macs(c.numel() * a.shape().back());
-  return record<T>("matmul", c, {{a, b.is_tracked()}, {b, a.is_tracked()}},
-                   [](const Call<T>& call) { return matmul_same_batch(call.g, transpose(call.in(1))); },   // [.., m, n] x [.., n, k]
-                   [](const Call<T>& call) { return matmul_same_batch(transpose(call.in(0)), call.g); });  // [.., k, m] x [.., m, n]
+  const auto pull_a = [](const Call<T>& call) { return matmul_same_batch(call.g, transpose(call.in(1))); };  // [.., m, n] x [.., n, k]
+  const auto pull_b = [](const Call<T>& call) { return matmul_same_batch(transpose(call.in(0)), call.g); };  // [.., k, m] x [.., m, n]
+  return record<T>("matmul", c, {{a, b.is_tracked()}, {b, a.is_tracked()}}, with_this_precision(pull_a), with_this_precision(pull_b));
 }
 }  // namespace detail
 
@@ -65,8 +66,8 @@ Tensor<T> linear(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b = {}
   const Tensor<T> bias = b.defined() ? b.contiguous() : b;
   count_macs(y.numel() * in);
   backend::linear(view(rows), view(w), bias.data(), mutable_view(y));
-  const auto pull_x = [](const Call<T>& c) { return matmul(c.g, c.in(1)); };             // [rows, out] x [out, in]
-  const auto pull_w = [](const Call<T>& c) { return matmul(transpose(c.g), c.in(0)); };  // [out, rows] x [rows, in]
+  const auto pull_x = with_this_precision([](const Call<T>& c) { return matmul(c.g, c.in(1)); });             // [rows, out] x [out, in]
+  const auto pull_w = with_this_precision([](const Call<T>& c) { return matmul(transpose(c.g), c.in(0)); });  // [out, rows] x [rows, in]
   const Operand keep_x{rows, w.is_tracked()}, keep_w{w, x.is_tracked()};
   if (b.defined())
     y = record<T>("linear", y, {keep_x, keep_w, bias}, pull_x, pull_w,

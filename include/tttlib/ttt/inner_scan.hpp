@@ -43,6 +43,7 @@ InnerResult<T> inner_scan(const InnerModel<T>& model, InnerState<T> state, const
                           const Tensor<T>& v, const InnerOptions<T>& options = {}) {
   using Kind = InnerAct::Kind;
   Scope scope("inner_scan");
+  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // the inner step never rounds its operands
   require_sound(options);
   if (q.dim() != 4 || k.dim() != 4 || q.size(2) != k.size(2))
     fail<ShapeError>("inner_scan", concat("needs q and k [B, H, N, d] with as many tokens: q ", q.shape(), ", k ", k.shape()));

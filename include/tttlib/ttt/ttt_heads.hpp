@@ -74,6 +74,7 @@ TttTasks<T> ttt_tasks(const Tensor<T>& qkv, const TttWeights<T>& w0) {
 /// The answers as recorded ops: qkv [B, h, w, 3C + 3d] -> [B, h, w, C + d].
 template <class T>
 Tensor<T> ttt_heads_by_ops(const Tensor<T>& qkv, const TttWeights<T>& w0, bool nested) {
+  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // the inner step never rounds its operands
   const TttTasks<T> tasks = ttt_tasks(qkv, w0);
   const InnerTask<T>&glu = tasks.glu, &conv = tasks.conv;
   const Shape all{qkv.size(0), qkv.size(1), qkv.size(2), w0.heads() * w0.width()}, one{all[0], all[1], all[2], w0.width()};

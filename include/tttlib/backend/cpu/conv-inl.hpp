@@ -91,6 +91,7 @@ T* patch_buffer(std::int64_t count) {
 
 template <class T>
 void conv(View<const T> x, View<const T> w, const ConvGeometry& geometry, View<T> y) {
+  const MatmulPrecision precision = matmul_precision();  // of this thread, for all that help it
   const ConvSizes s(y.shape, w.shape, geometry);
   const std::vector<T> kernels = pack_kernels(w);
   const std::int64_t blocks = s.blocks();
@@ -105,13 +106,14 @@ void conv(View<const T> x, View<const T> w, const ConvGeometry& geometry, View<T
       const T* k = kernels.data() + group * s.group_out * s.patch;
       T* out = y.data + image * y.strides[0] + first * y.strides[1] + group * s.group_out;
       multiply<T>({patches, pixels, s.patch, s.patch, 1}, {k, s.patch, s.group_out, 1, s.patch}, nullptr, 0,
-                  {out, pixels, s.group_out, y.strides[2], 1});
+                  {out, pixels, s.group_out, y.strides[2], 1}, precision);
     }
   });
 }
 
 template <class T>
 void conv_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geometry, View<T> x) {
+  const MatmulPrecision precision = matmul_precision();  // of this thread, for all that help it
   const ConvSizes s(g.shape, w.shape, geometry);
   const std::vector<T> kernels = pack_kernels(w);
   fill(x, T(0));
@@ -124,7 +126,7 @@ void conv_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geome
         const T* in = g.data + image * g.strides[0] + first * g.strides[1] + group * s.group_out;
         const T* k = kernels.data() + group * s.group_out * s.patch;
         multiply<T>({in, pixels, s.group_out, g.strides[2], 1}, {k, s.group_out, s.patch, s.patch, 1}, nullptr, 0,
-                    {patches, pixels, s.patch, s.patch, 1});
+                    {patches, pixels, s.patch, s.patch, 1}, precision);
         const std::int64_t n = s.group_in;
         walk_patches(
             x.data + image * x.strides[0] + group * n, x.strides, x.shape, s, geometry, first, rows, patches,
@@ -139,6 +141,7 @@ void conv_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geome
 
 template <class T>
 void conv_weight_grad(View<const T> x, View<const T> g, const ConvGeometry& geometry, View<T> w) {
+  const MatmulPrecision precision = matmul_precision();  // of this thread, for all that help it
   const ConvSizes s(g.shape, w.shape, geometry);
   const std::int64_t images = x.shape[0], size = w.numel();
   std::int64_t parts =
@@ -159,7 +162,7 @@ void conv_weight_grad(View<const T> x, View<const T> g, const ConvGeometry& geom
           const T* in = g.data + image * g.strides[0] + first * g.strides[1] + group * s.group_out;
           T* sum = partial.data() + part * size + group * s.group_out * s.patch;
           multiply<T>({in, s.group_out, pixels, 1, g.strides[2]}, {patches, pixels, s.patch, s.patch, 1}, sum, s.patch,
-                      {sum, s.group_out, s.patch, s.patch, 1});
+                      {sum, s.group_out, s.patch, s.patch, 1}, precision);
         }
       }
   });

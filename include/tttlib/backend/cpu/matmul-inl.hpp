@@ -4,6 +4,7 @@
 
 #include "tttlib/backend/cpu/elementwise-inl.hpp"
 #include "tttlib/backend/cpu/gemm-inl.hpp"
+#include "tttlib/backend/cpu/gemm_bf16-inl.hpp"
 #if defined(TTTLIB_MATMUL_EIGEN) || defined(TTTLIB_MATMUL_BLAS)
 #include "tttlib/backend/cpu/gemm_library-inl.hpp"
 #endif
@@ -22,6 +23,18 @@ void multiply(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T*
 #endif
 }
 
+/// The same with operands of that precision; double is always itself.
+template <class T>
+void multiply(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* start, std::int64_t start_row,
+              const MatrixRef<T>& c, MatmulPrecision precision) {
+  if constexpr (std::is_same_v<T, float>)
+    if (precision == MatmulPrecision::bfloat16) {
+      if (has_bf16_products()) return gemm_bf16(a, b, start, start_row, c);
+      return multiply<T>(rounded_to_bf16<4>(a), rounded_to_bf16<5>(b), start, start_row, c);
+    }
+  multiply<T>(a, b, start, start_row, c);
+}
+
 template <class V>
 auto matrix_at(const V& v, std::int64_t offset) {
   const std::size_t r = v.shape.size();
@@ -37,13 +50,14 @@ void matmul(View<const T> a, View<const T> b, View<T> c) {
                              Strides(a.strides.begin(), a.strides.begin() + batch_rank),
                              Strides(b.strides.begin(), b.strides.begin() + batch_rank)});
   const std::int64_t count = numel(batch), inner = walk.inner();
+  const MatmulPrecision precision = matmul_precision();  // of this thread, for all that help it
   const std::int64_t operations = 2 * c.shape[batch_rank] * c.shape[batch_rank + 1] * a.shape[batch_rank + 1];
   auto products = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       walk.rows(i / inner, i / inner + 1, [&](const std::int64_t* at) {
         const std::int64_t j = i % inner;
         multiply<T>(matrix_at(a, at[1] + j * walk.inner_stride(1)), matrix_at(b, at[2] + j * walk.inner_stride(2)), nullptr, 0,
-                    matrix_at(c, at[0] + j * walk.inner_stride(0)));
+                    matrix_at(c, at[0] + j * walk.inner_stride(0)), precision);
       });
     }
   };
@@ -54,7 +68,7 @@ void matmul(View<const T> a, View<const T> b, View<T> c) {
 template <class T>
 void linear(View<const T> x, View<const T> w, const T* bias, View<T> y) {
   const MatrixRef<const T> weight{w.data, w.shape[1], w.shape[0], w.strides[1], w.strides[0]};  // [in, out]
-  multiply<T>(matrix_at(x, 0), weight, bias, 0, matrix_at(y, 0));
+  multiply<T>(matrix_at(x, 0), weight, bias, 0, matrix_at(y, 0), matmul_precision());
 }
 
 }  // namespace TTTLIB_KERNELS

@@ -13,6 +13,7 @@ namespace ttt {
 /// softmax(q kᵀ/√d) v by ops, with the whole N × M matrix: q [.., N, d], k and v [.., M, d] -> [.., N, d].
 template <class T>
 Tensor<T> attention_by_matrix(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) {
+  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // as the kernel of its fused twin
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
   const Tensor<T> scores = matmul(mul(q, static_cast<T>(scale)), transpose(k));  // [.., N, M]
   return matmul(softmax(scores), v);                                             // [.., N, d]

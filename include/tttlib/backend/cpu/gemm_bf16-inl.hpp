@@ -1,0 +1,291 @@
+#pragma once
+/// Products of float matrices whose operands are rounded to bf16, c = start + bf16(a)·bf16(b), summed in float: by the
+/// instruction vdpbf16ps (AVX512_BF16), which multiplies 16 pairs of numbers and adds them to 16 sums.
+/// Operations: 2·m·n·k, 64 of them per instruction, twice those of a float multiply-add.
+/// Bytes: b is read once and written once as bf16, 6·k·n; a once per tile of c, 6·m·k; c is read and written once per
+/// block of k, and a block of b's panel, depth × 32 numbers, stays in L1.
+/// The sum over k has one fixed order: blocks depend on k alone, so bits depend neither on tiles nor on threads.
+/// bf16 subnormals (below 1.2e-38) count as 0, and floats above 3.39e38 round to infinity.
+
+#include "tttlib/backend/cpu/gemm-inl.hpp"
+#include "tttlib/backend/precision.hpp"
+#include "tttlib/core/dtype.hpp"
+
+namespace ttt::cpu_backend {
+inline namespace TTTLIB_KERNELS {
+
+#if defined(__x86_64__)
+// The two instructions are written as such, because <immintrin.h> would double the time to compile a small program; the
+// attribute lets a program for any x86-64 hold them, and `has_bf16_products` asks before they run.
+#define TTT_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+
+/// Whether this processor multiplies bf16 pairs.
+inline bool has_bf16_products() {
+  static const bool supported = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+                                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  return supported;
+}
+
+namespace bf16_pairs {
+
+typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
+typedef std::uint32_t Pairs __attribute__((vector_size(64), aligned(4), may_alias));  // 16 × (even k, odd k)
+typedef std::uint16_t Halves __attribute__((vector_size(64), aligned(4), may_alias));
+
+inline constexpr int rows_of_kernel = 12;           // times two vectors: 24 of 32 registers hold sums
+inline constexpr int rows_of_tail = 4;              // of the kernel for what is left of the rows
+inline constexpr std::int64_t width = 32;           // of a panel of b: two vectors of sums
+inline constexpr std::int64_t most_depth = 384;     // of a block of k: its panel takes 24 KiB
+inline constexpr std::int64_t rows_of_tile = 96;    // of c: its block of a takes 72 KiB
+
+/// The floats of `low` and `high` in bf16, in this order.
+TTT_AVX512_BF16 inline __attribute__((always_inline)) Pairs rounded(Floats low, Floats high) {
+  Pairs both;
+  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(low), "v"(high));
+  return both;
+}
+
+/// sum_j + a_even·b_even + a_odd·b_odd for the 16 pairs.
+TTT_AVX512_BF16 inline __attribute__((always_inline)) void multiply_add(Floats& sum, Pairs a, Pairs b) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+}
+
+/// (even_j, odd_j) of two rows of 16 floats.
+TTT_AVX512_BF16 inline __attribute__((always_inline)) Pairs interleaved(Floats even, Floats odd) {
+  const Halves both = reinterpret_cast<Halves>(rounded(even, odd));
+  return reinterpret_cast<Pairs>(__builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25,
+                                                         10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+}
+
+/// c [R, 32] = start + a [R, 2·pairs] · b [2·pairs, 32]; a in rows of pairs with two strides, b as [pairs, 32, 2].
+template <int R>
+TTT_AVX512_BF16 void kernel(std::int64_t pairs, const std::uint32_t* a, std::int64_t a_row, std::int64_t a_pair, const std::uint32_t* b,
+                            const float* start, std::int64_t start_row, float* c, std::int64_t c_row) {
+  Floats sum[R][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) sum[r][v] = start ? *reinterpret_cast<const Floats*>(start + r * start_row + 16 * v) : Floats{};
+  for (std::int64_t p = 0; p < pairs; ++p, a += a_pair, b += width) {
+    const Pairs left = *reinterpret_cast<const Pairs*>(b), right = *reinterpret_cast<const Pairs*>(b + 16);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const Pairs pair = Pairs{} + a[r * a_row];
+      multiply_add(sum[r][0], pair, left);
+      multiply_add(sum[r][1], pair, right);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) *reinterpret_cast<Floats*>(c + r * c_row + 16 * v) = sum[r][v];
+}
+
+/// The same for `rows` ≤ R and `columns` ≤ 32, through a full tile beside c; a has R rows all the same.
+template <int R>
+TTT_AVX512_BF16 void kernel_at_edge(std::int64_t rows, std::int64_t columns, std::int64_t pairs, const std::uint32_t* a, std::int64_t a_row,
+                                    std::int64_t a_pair, const std::uint32_t* b, const float* start, std::int64_t start_row, float* c,
+                                    std::int64_t c_row) {
+  if (rows == R && columns == width) return kernel<R>(pairs, a, a_row, a_pair, b, start, start_row, c, c_row);
+  alignas(64) float tile[R * width] = {};
+  if (start)
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t j = 0; j < columns; ++j) tile[r * width + j] = start[r * start_row + j];
+  kernel<R>(pairs, a, a_row, a_pair, b, tile, width, tile, width);
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t j = 0; j < columns; ++j) c[r * c_row + j] = tile[r * width + j];
+}
+
+/// 16 floats of which only the first `count` exist; zeros stand for the others.
+TTT_AVX512_BF16 inline Floats some_floats(const float* from, std::int64_t stride, std::int64_t count) {
+  if (stride == 1 && count >= 16) return *reinterpret_cast<const Floats*>(from);
+  alignas(64) float some[16] = {};
+  for (std::int64_t j = 0; j < 16 && j < count; ++j) some[j] = from[j * stride];
+  return *reinterpret_cast<const Floats*>(some);
+}
+
+/// Rows of pairs across columns: to[p·to_row + j] = (x[2p, j], x[2p + 1, j]) for all columns, a multiple of 16 of them
+/// with zeros behind the last.
+TTT_AVX512_BF16 inline void pack_across(const MatrixRef<const float>& x, std::uint32_t* to, std::int64_t to_row) {
+  for (std::int64_t k = 0; k < x.rows; k += 2, to += to_row)
+    for (std::int64_t j = 0; j < x.columns; j += 16) {
+      const float* even = x.data + k * x.row_stride + j * x.column_stride;
+      const Floats odd = k + 1 < x.rows ? some_floats(even + x.row_stride, x.column_stride, x.columns - j) : Floats{};
+      *reinterpret_cast<Pairs*>(to + j) = interleaved(some_floats(even, x.column_stride, x.columns - j), odd);
+    }
+}
+
+/// Rows of pairs along them: to[i·to_row + p] = (x[i, 2p], x[i, 2p + 1]), a multiple of 16 pairs with zeros behind the last.
+TTT_AVX512_BF16 inline void pack_along(const MatrixRef<const float>& x, std::uint32_t* to, std::int64_t to_row) {
+  for (std::int64_t i = 0; i < x.rows; ++i)
+    for (std::int64_t k = 0; k < x.columns; k += 32) {
+      const float* from = x.data + i * x.row_stride + k * x.column_stride;
+      __builtin_prefetch(from + 4 * x.row_stride);  // packing waits for memory, not for arithmetic
+      __builtin_prefetch(from + 4 * x.row_stride + 16);
+      *reinterpret_cast<Pairs*>(to + i * to_row + k / 2) =
+          rounded(some_floats(from, x.column_stride, x.columns - k), some_floats(from + 16 * x.column_stride, x.column_stride, x.columns - k - 16));
+    }
+}
+
+/// Exchanges, between two vectors, the odd blocks of `size` pairs of `x` and the even ones of `y`.
+template <int size, int... lane>
+TTT_AVX512_BF16 inline __attribute__((always_inline)) void exchange(Pairs& x, Pairs& y, std::integer_sequence<int, lane...>) {
+  const Pairs before = x;
+  x = __builtin_shufflevector(before, y, (lane / size % 2 == 0 ? lane : 16 + lane - size)...);
+  y = __builtin_shufflevector(before, y, (lane / size % 2 == 0 ? lane + size : 16 + lane)...);
+}
+template <int size>
+TTT_AVX512_BF16 inline __attribute__((always_inline)) void transpose_blocks(Pairs (&rows)[16]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i)
+    if (i / size % 2 == 0) exchange<size>(rows[i], rows[i + size], std::make_integer_sequence<int, 16>{});
+  if constexpr (size > 1) transpose_blocks<size / 2>(rows);
+}
+
+/// `pack_across` of a matrix whose columns are contiguous: 16 columns × 32 numbers at a time, transposed in registers.
+TTT_AVX512_BF16 inline void pack_across_columns(const MatrixRef<const float>& x, std::uint32_t* to, std::int64_t to_row) {
+  for (std::int64_t k = 0; k < x.rows; k += 32)
+    for (std::int64_t j = 0; j < x.columns; j += 16) {
+      Pairs rows[16];
+#pragma GCC unroll 16
+      for (std::int64_t i = 0; i < 16; ++i) {
+        if (j + i >= x.columns) {
+          rows[i] = Pairs{};
+          continue;
+        }
+        const float* from = x.data + (j + i) * x.column_stride + k;
+        rows[i] = rounded(some_floats(from, 1, x.rows - k), some_floats(from + 16, 1, x.rows - k - 16));
+      }
+      transpose_blocks<8>(rows);
+#pragma GCC unroll 16
+      for (std::int64_t p = 0; p < 16; ++p)
+        if (k + 2 * p < x.rows) *reinterpret_cast<Pairs*>(to + (k / 2 + p) * to_row + j) = rows[p];
+    }
+}
+
+/// A panel of b [depth, up to 32 columns] as [pairs, 32, 2].
+inline void pack_panel(const MatrixRef<const float>& b, std::uint32_t* to) {
+  if (b.columns <= 16)  // the kernel reads the second vector all the same
+    for (std::int64_t p = 0; p < (b.rows + 1) / 2; ++p)
+      for (std::int64_t j = 16; j < width; ++j) to[p * width + j] = 0;
+  if (b.row_stride == 1) pack_across_columns(b, to, width);
+  else pack_across(b, to, width);
+}
+
+/// Σ a_k·b_k over contiguous numbers, in one vector of sums that are added in order.
+TTT_AVX512_BF16 inline float dot_product(const float* a, const float* b, std::int64_t depth) {
+  Floats sum[2] = {};
+  std::int64_t k = 0;
+  for (; k + 64 <= depth; k += 64)
+    for (int i = 0; i < 2; ++i)
+      multiply_add(sum[i], rounded(some_floats(a + k + 32 * i, 1, 16), some_floats(a + k + 32 * i + 16, 1, 16)),
+                   rounded(some_floats(b + k + 32 * i, 1, 16), some_floats(b + k + 32 * i + 16, 1, 16)));
+  for (; k < depth; k += 32)
+    multiply_add(sum[0], rounded(some_floats(a + k, 1, depth - k), some_floats(a + k + 16, 1, depth - k - 16)),
+                 rounded(some_floats(b + k, 1, depth - k), some_floats(b + k + 16, 1, depth - k - 16)));
+  sum[0] += sum[1];
+  float total = 0;
+  for (int i = 0; i < 16; ++i) total += sum[0][i];
+  return total;
+}
+
+}  // namespace bf16_pairs
+
+/// One tile and one block of k: c = start + a·b for the panels [first, last) of b, `panel_size` pairs apart.
+inline void gemm_bf16_tile(const MatrixRef<const float>& a, const std::uint32_t* packed_b, std::int64_t panel_size, std::int64_t first,
+                           std::int64_t last, const float* start, std::int64_t start_row, const MatrixRef<float>& c) {
+  using namespace bf16_pairs;
+  const std::int64_t m = c.rows, pairs = (a.columns + 1) / 2;
+  const std::int64_t padded_rows = (m + 15) / 16 * 16 + 16, padded_pairs = (pairs + 15) / 16 * 16;  // the kernel may read rows behind the last
+  std::uint32_t* packed_a = packing_buffer<std::uint32_t, 1>(padded_rows * padded_pairs);
+  const bool across = a.row_stride == 1 && a.column_stride != 1;
+  const std::int64_t a_row = across ? 1 : padded_pairs, a_pair = across ? padded_rows : 1;
+  if (across) pack_across({a.data, a.columns, m, a.column_stride, 1}, packed_a, padded_rows);
+  else pack_along(a, packed_a, padded_pairs);
+  for (std::int64_t panel = first; panel < last; ++panel) {
+    const std::int64_t column = panel * width, columns = c.columns - column < width ? c.columns - column : width;
+    std::int64_t i = 0;
+    const auto step = [&](auto rows_of_step) {
+      constexpr int R = decltype(rows_of_step)::value;
+      kernel_at_edge<R>(m - i < R ? m - i : R, columns, pairs, packed_a + i * a_row, a_row, a_pair, packed_b + panel * panel_size,
+                        start ? start + i * start_row + column : nullptr, start_row, c.data + i * c.row_stride + column, c.row_stride);
+      i += R;
+    };
+    while (m - i > 2 * rows_of_tail) step(std::integral_constant<int, rows_of_kernel>{});
+    while (i < m) step(std::integral_constant<int, rows_of_tail>{});
+  }
+}
+
+/// c = start + bf16(a)·bf16(b) where c has few rows or columns and both operands lie along k: packing would cost more than it helps.
+inline void gemm_bf16_by_dots(const MatrixRef<const float>& a, const MatrixRef<const float>& b, const float* start, std::int64_t start_row,
+                              const MatrixRef<float>& c) {
+  parallel_for(c.rows * c.columns, 100'000 / (a.columns + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t row = i / c.columns, column = i % c.columns;
+      const float sum = bf16_pairs::dot_product(a.data + row * a.row_stride, b.data + column * b.column_stride, a.columns);
+      c.data[row * c.row_stride + column] = sum + (start ? start[row * start_row + column] : 0.0f);
+    }
+  });
+}
+
+/// c = start + bf16(a)·bf16(b) on several threads; a [m, k], b [k, n], c [m, n] with contiguous rows. `start` as in gemm_kernel.
+/// Only where `has_bf16_products()`.
+inline void gemm_bf16(const MatrixRef<const float>& a, const MatrixRef<const float>& b, const float* start, std::int64_t start_row,
+                      const MatrixRef<float>& c) {
+  using namespace bf16_pairs;
+  const std::int64_t m = c.rows, n = c.columns, k = a.columns, panels = (n + width - 1) / width;
+  if (m == 0 || n == 0) return;
+  if ((m <= 2 || n <= 2) && a.column_stride == 1 && b.row_stride == 1) return gemm_bf16_by_dots(a, b, start, start_row, c);
+  const std::int64_t blocks = k <= most_depth ? 1 : (k + most_depth - 1) / most_depth;
+  const std::int64_t block = k == 0 ? 2 : (k + 2 * blocks - 1) / (2 * blocks) * 2;  // equal parts of k, even ones; of none, one empty part
+  // Whichever is smaller stays in cache from one block of k to the next: b, packed as a whole, or c.
+  const std::int64_t span = k > 0 && k < 2 * m ? k : block;
+  const std::int64_t row_tiles = (m + rows_of_tile - 1) / rows_of_tile;
+  std::int64_t column_tiles = 1;  // where rows alone give threads too little to share, of four million operations or more
+  if (num_threads() > 1) {
+    const std::int64_t wanted = 4 * num_threads() / row_tiles, worth = 2 * m * n * span / row_tiles / 4'000'000;
+    column_tiles = wanted < worth ? wanted : worth;
+    column_tiles = column_tiles < 1 ? 1 : column_tiles < panels ? column_tiles : panels;
+  }
+  for (std::int64_t k0 = 0; k0 == 0 || k0 < k; k0 += span) {
+    const std::int64_t depth = k - k0 < span ? k - k0 : span, panel_size = (depth + 1) / 2 * width;
+    std::uint32_t* packed = packing_buffer<std::uint32_t, 0>(panels * panel_size);
+    parallel_for(panels, 1 + 65536 / (width * depth + 1), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t p = begin; p < end; ++p)
+        pack_panel(b.block(k0, depth, p * width, n - p * width < width ? n - p * width : width), packed + p * panel_size);
+    });
+    parallel_for(row_tiles * column_tiles, 1, [&](std::int64_t tile, std::int64_t) {
+      const std::int64_t i = tile / column_tiles, j = tile % column_tiles;
+      const auto border = [&](std::int64_t at) { return at == row_tiles ? m : m * at / row_tiles / rows_of_kernel * rows_of_kernel; };
+      const std::int64_t row = border(i), rows = border(i + 1) - row;
+      if (rows == 0) return;
+      const MatrixRef<float> out = c.block(row, rows, 0, n);
+      for (std::int64_t at = 0; at == 0 || at < depth; at += block) {
+        const bool first = k0 + at == 0;
+        const float* from = first ? start : c.data;
+        const std::int64_t from_row = first ? start_row : c.row_stride;
+        gemm_bf16_tile(a.block(row, rows, k0 + at, depth - at < block ? depth - at : block), packed + at / 2 * width, panel_size,
+                       j * panels / column_tiles, (j + 1) * panels / column_tiles, from ? from + row * from_row : nullptr, from_row, out);
+      }
+    });
+  }
+}
+#undef TTT_AVX512_BF16
+#else
+inline bool has_bf16_products() { return false; }
+inline void gemm_bf16(const MatrixRef<const float>&, const MatrixRef<const float>&, const float*, std::int64_t, const MatrixRef<float>&) {}
+#endif
+
+/// A copy of x with every number rounded to bf16, for processors without such products: [rows, columns], contiguous rows.
+template <int kind>
+MatrixRef<const float> rounded_to_bf16(const MatrixRef<const float>& x) {
+  float* copy = packing_buffer<float, kind>(x.rows * x.columns);
+  parallel_for(x.rows, 16384 / (x.columns + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t j = 0; j < x.columns; ++j) copy[i * x.columns + j] = float(bf16(x.data[i * x.row_stride + j * x.column_stride]));
+  });
+  return {copy, x.rows, x.columns, x.columns, 1};
+}
+
+}  // namespace TTTLIB_KERNELS
+}  // namespace ttt::cpu_backend
