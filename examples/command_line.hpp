@@ -13,7 +13,7 @@
 #include <new>
 #include <string>
 
-#include "tttlib/core/error.hpp"
+#include "tttlib/backend/cuda.hpp"
 
 namespace program {
 
@@ -52,6 +52,22 @@ inline CLI::Validator positive() {
         return !text.empty() && *stop == '\0' && value > 0 && std::isfinite(value) ? "" : "must be a number above 0: " + text;
       },
       "above 0");
+}
+
+/// Takes cpu, cuda or cuda:N.
+inline CLI::Validator device_name() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        const bool gpu = text.rfind("cuda:", 0) == 0 && text.size() > 5 && text.size() < 8 && text.find_first_not_of("0123456789", 5) == std::string::npos;
+        return text == "cpu" || text == "cuda" || gpu ? "" : "must be cpu, cuda or cuda:N: " + text;
+      },
+      "cpu, cuda or cuda:N");
+}
+/// The device of such a name. Throws DeviceError, saying why, if this program cannot use it.
+inline ttt::Device device_of(const std::string& name) {
+  const ttt::Device device = name == "cpu" ? ttt::cpu() : ttt::cuda(name == "cuda" ? 0 : std::atoi(name.c_str() + 5));
+  ttt::require_device("cuda", device);
+  return device;
 }
 
 /// One line on stderr, whatever line breaks the message has; 1, the exit code.
