@@ -7,6 +7,7 @@
 #include "tttlib/ops/composed/norm.hpp"
 #include "tttlib/ops/composed/softmax.hpp"
 #include "tttlib/ops/conv.hpp"
+#include "tttlib/ops/index.hpp"
 #include "tttlib/testing/compare.hpp"
 
 using namespace ttt;
@@ -131,7 +132,7 @@ TEST_CASE("attention over several tiles, and heads so wide that tiles shrink") {
   }
 }
 
-TEST_CASE("random numbers are the CPU's, bit for bit") {
+TEST_CASE("random numbers are the CPU's: uniform ones bit for bit, normal ones but for the last bit") {
   for (const std::int64_t n : {1, 1000}) {
     const auto same = [](const auto& draw) {
       manual_seed(9);
@@ -142,8 +143,14 @@ TEST_CASE("random numbers are the CPU's, bit for bit") {
     CHECK(same([n](Device d) { return rand<float>({n}, d); }));
     CHECK(same([n](Device d) { return uniform<double>({n}, -3, 7.7, d); }));
     CHECK(same([n](Device d) { return uniform<float>({n}, -3, 7.7, d); }));
-    CHECK(same([n](Device d) { return randn<float>({n}, d); }));
-    CHECK(same([n](Device d) { return trunc_normal<double>({n}, 0.5, 1, d); }));
+    const auto error = [](const auto& draw) {
+      manual_seed(9);
+      const auto here = draw(cpu());
+      manual_seed(9);
+      return relative_error(draw(cuda()), here);
+    };
+    CHECK(error([n](Device d) { return randn<float>({n}, d); }) < 1e-7);
+    CHECK(error([n](Device d) { return trunc_normal<double>({n}, 0.5, 1, d); }) < 1e-15);
   }
 }
 
@@ -157,10 +164,9 @@ TEST_CASE("AdamW on the GPU steps as on the CPU") {
       p.set_grad(randn<float>({300}).to(device));
       optimizer.step();
     }
-    return p.detach().to_vector();
+    return p.detach().to(cpu());
   };
-  const bool same = after(cuda()) == after(cpu());
-  CHECK(same);
+  CHECK(relative_error(after(cuda()), after(cpu())) < 1e-6);  // compilers fuse multiplications and additions as they like
 }
 
 TEST_CASE("index tensors live on the GPU; a position out of range reads NaN and adds nothing") {

@@ -48,7 +48,7 @@ Tensors<T> orders(const Function<T>& f, const Tensors<T>& xs, const Tensor<T>& u
     for (std::size_t i = 1; i < g.size(); ++i) total = add(total, sum(mul(g[i], v[i])));
     return total;
   };
-  for (Tensor<T>& g : grad<T>(second)(xs)) all.push_back(g);
+  for (Tensor<T>& g : grad(second)(xs)) all.push_back(g);
   return all;
 }
 

@@ -51,7 +51,8 @@ void run_case_on_gpu(const OpCase& c) {
     const Tensors<double> plain = vjp(c.op, xs, u), gradients = vjp(c.op, there, on_gpu(strided(u)));
     for (std::size_t i = 0; i < xs.size(); ++i) {
       CHECK(gradients[i].device() == cuda());
-      CHECK(relative_error(gradients[i], plain[i]) <= 1e-12);
+      const double distance = gradients[i].numel() == 0 ? 0 : amax(abs(sub(gradients[i].to(cpu()), plain[i]))).item();
+      CHECK((relative_error(gradients[i], plain[i]) <= 1e-12 || distance <= 1e-15));  // some are zero but for rounding
     }
   }
 }
