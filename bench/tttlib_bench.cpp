@@ -157,7 +157,7 @@ int main(int argc, char** argv) {
     const Peak peak = measure_peak();  // last, since it takes memory too
     const double gflops = 2e-9 * work.macs * median * (train ? 3 : 1);
     if (as_json)
-fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"dtype\": \"{}\", \"batch\": {}, \"image_size\": {}, \"threads\": {}, \"images_per_second\": {:.3f}, "
+      fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"dtype\": \"{}\", \"batch\": {}, \"image_size\": {}, \"threads\": {}, \"images_per_second\": {:.3f}, "
                  "\"slowest\": {:.3f}, \"fastest\": {:.3f}, \"peak_rss_mib\": {:.0f}, \"gflops\": {:.1f}, \"peak_fraction\": {:.3f}, "
                  "\"peak_product_gflops\": {:.0f}, \"peak_copy_gb_per_second\": {:.1f}}}\n",
                  name, mode, path, to_string(matmul_precision()), batch, side, threads, median, rate(seconds.back()), rate(seconds.front()), memory, gflops, gflops / peak.product,

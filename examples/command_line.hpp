@@ -13,6 +13,7 @@
 #include <new>
 #include <string>
 
+#include "tttlib/backend/cuda.hpp"
 #include "tttlib/backend/precision.hpp"
 #include "tttlib/core/error.hpp"
 
@@ -63,6 +64,22 @@ inline CLI::Option* add_dtype(CLI::App& app) {
   return app.add_option_function<std::string>("--dtype", choose, "Operands of matrix products; weights, sums and the inner step are always float32")
       ->check(CLI::IsMember({"float32", "bf16"}))
       ->default_str("float32");
+}
+
+/// Takes cpu, cuda or cuda:N.
+inline CLI::Validator device_name() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        const bool gpu = text.rfind("cuda:", 0) == 0 && text.size() > 5 && text.size() < 8 && text.find_first_not_of("0123456789", 5) == std::string::npos;
+        return text == "cpu" || text == "cuda" || gpu ? "" : "must be cpu, cuda or cuda:N: " + text;
+      },
+      "cpu, cuda or cuda:N");
+}
+/// The device of such a name. Throws DeviceError, saying why, if this program cannot use it.
+inline ttt::Device device_of(const std::string& name) {
+  const ttt::Device device = name == "cpu" ? ttt::cpu() : ttt::cuda(name == "cuda" ? 0 : std::atoi(name.c_str() + 5));
+  ttt::require_device("cuda", device);
+  return device;
 }
 
 /// One line on stderr, whatever line breaks the message has; 1, the exit code.

@@ -1,7 +1,7 @@
 // tttlib_parity: runs golden cases (inputs, outputs and gradients of a reference implementation, one safetensors file
 // each) and prints how far this library is from them.
 //
-//   tttlib_parity [--dtype float|double] [--path fused|closed|nested] [--perturb] FILE|DIR…
+//   tttlib_parity [--dtype float|double] [--path fused|closed|nested] [--device cpu|cuda:N] [--perturb] FILE|DIR…
 //
 // One line per case with the relative error (2-norm) of outputs and of gradients; a line for each file it skips and
 // why; then "N passed, N failed". Exits with 1 if a case failed or none ran.
@@ -29,6 +29,7 @@ using namespace ttt;
 
 struct Settings {
   TttPath path = TttPath::fused;
+  Device device = cpu();
   bool perturb = false;
 };
 
@@ -158,6 +159,8 @@ template <class T, class Prepare, class Finish>
 Errors run_module(Module<T>& module, const SafetensorsFile& file, const Settings& settings, Tensor<T> x, const Prepare& prepare,
                   const Finish& finish) {
   if (settings.perturb) perturb_module(module, prepare(x));
+  module.to(settings.device);
+  x = x.to(settings.device);
   Errors errors(std::is_same_v<T, double>);
   const bool with_gradients = has_gradients(file);
   GradModeGuard recording(with_gradients);
@@ -165,7 +168,7 @@ Errors run_module(Module<T>& module, const SafetensorsFile& file, const Settings
   const Tensor<T> y = finish(module(prepare(x)));
   errors.add_output(relative_error(y, file.get<double>("output.y")));
   if (!with_gradients) return errors;
-  y.backward(file.get<T>("cotangent.y"));
+  y.backward(file.get<T>("cotangent.y").to(settings.device));
   std::map<std::string, Tensor<T>> leaves{{"grad.input.x", x}};
   for (auto& entry : module.named_parameters()) leaves["grad.param." + entry.first] = *entry.second;
   for (const std::string& name : file.names()) {
@@ -239,6 +242,7 @@ Errors run_inner_training(const SafetensorsFile& file, const json& config, const
     Tensors<T> weights(xs.begin() + static_cast<std::ptrdiff_t>(inputs), xs.end());
     perturb_largest(weights);
   }
+  for (Tensor<T>& x : xs) x = x.to(settings.device);
   const auto layer = [&](const Tensors<T>& x) {
     InnerOptions<T> o = options;
     if (dynamic) o.token_rates = {sigmoid(x[3])};                                               // [B, H, N]
@@ -248,7 +252,7 @@ Errors run_inner_training(const SafetensorsFile& file, const json& config, const
   Errors errors(std::is_same_v<T, double>);
   errors.add_output(relative_error(layer(xs), file.get<double>("output.y")));
   if (!has_gradients(file)) return errors;
-  const Tensors<T> gradients = vjp(layer, xs, file.get<T>("cotangent.y"));
+  const Tensors<T> gradients = vjp(layer, xs, file.get<T>("cotangent.y").to(settings.device));
   for (std::size_t i = 0; i < xs.size(); ++i) {
     // The sign of an error passes nothing on to the values: exactly nothing, whatever rounding left in the file.
     const bool nothing = options.loss.name() == "mae" && names[i] == "input.v";
@@ -277,6 +281,7 @@ void run_optimizer(const SafetensorsFile& file, const std::string& key, const js
       Tensors<T> first{p};
       perturb_largest(first);
     }
+    p = p.to(settings.device);
     p.requires_grad();
     parameters.emplace_back(name, p);
     groups[p.dim() > 1 ? 0 : 1].parameters.emplace_back(name, p);
@@ -289,7 +294,7 @@ void run_optimizer(const SafetensorsFile& file, const std::string& key, const js
   for (int step = 0; file.contains(concat(key, ".after", step, ".", parameters.at(0).first)); ++step) {
     Tensors<T> all;
     for (auto& entry : parameters) {
-      entry.second.set_grad(file.get<T>(concat(key, ".grad", step, ".", entry.first)));
+      entry.second.set_grad(file.get<T>(concat(key, ".grad", step, ".", entry.first)).to(settings.device));
       all.push_back(entry.second);
     }
     if (config.contains("clip_grad_norm")) {
@@ -325,8 +330,9 @@ Errors run_optim_and_loss(const SafetensorsFile& file, const json& config, const
     Tensors<T> all{logits};
     perturb_largest(all);
   }
-  const Tensor<std::int64_t> labels = file.get<std::int64_t>("cross_entropy.labels");
-  const Tensor<T> soft = file.get<T>("cross_entropy.soft_targets");
+  logits = logits.to(settings.device);
+  const Tensor<std::int64_t> labels = file.get<std::int64_t>("cross_entropy.labels").to(settings.device);
+  const Tensor<T> soft = file.get<T>("cross_entropy.soft_targets").to(settings.device);
   const auto check = [&](const std::string& name, const auto& loss) {
     const auto result = value_and_grad(loss)(logits);
     errors.add_output(relative_error(reshape(result.first, file.shape("cross_entropy." + name)), file.get<double>("cross_entropy." + name)));
@@ -406,15 +412,17 @@ int run(const std::vector<std::string>& arguments, bool in_double, const Setting
 
 int main(int argc, char** argv) {
   CLI::App app("Compares tttlib with golden cases of a reference implementation", "tttlib_parity");
-  std::string dtype = "double", path = "fused";
+  std::string dtype = "double", path = "fused", device = "cpu";
   std::vector<std::string> arguments;
   Settings settings;
   app.add_option("--dtype", dtype, "Precision to compute in")->check(CLI::IsMember({"float", "double"}))->capture_default_str();
   app.add_option("--path", path, "How the inner step is computed")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
+  app.add_option("--device", device, "Where to compute")->check(program::device_name())->capture_default_str();
   app.add_flag("--perturb", settings.perturb, "Move one weight of every case by 1 %: each case must then fail");
   app.add_option("files", arguments, "Case files, or folders of them")->required();
   return program::run(app, argc, argv, [&] {
     settings.path = ttt_path(path);
+    settings.device = program::device_of(device);
     return run(arguments, dtype == "double", settings);
   });
 }

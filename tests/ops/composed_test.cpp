@@ -186,10 +186,11 @@ TEST_CASE("ops: batch_norm keeps running statistics, the variance unbiased") {
 }
 
 const std::vector<std::int64_t> label_values{2, 0, 1, 1, 2, 2};
-template <class... Args>
-Tensor<std::int64_t> labels_for(const Shape& shape) {
-  return from_data(std::vector<std::int64_t>(label_values.begin(), label_values.begin() + numel(shape)),
-                   shape);
+template <class T>
+Tensor<std::int64_t> labels_for(const Tensor<T>& logits) {
+  const Shape rows(logits.shape().begin(), logits.shape().end() - 1);
+  return from_data(std::vector<std::int64_t>(label_values.begin(), label_values.begin() + numel(rows)), rows,
+                   logits.device());
 }
 /// −Σ t' log p with t' = (1 − smoothing)·t + smoothing/C, per row.
 double naive_cross_entropy(const Values& logits, const Values& target, double smoothing) {
@@ -221,7 +222,6 @@ Array averaged(const Array& rows) {
       std::accumulate(rows.values.begin(), rows.values.end(), 0.0) / static_cast<double>(rows.values.size());
   return y;
 }
-Shape rows_of(const Shape& logits) { return Shape(logits.begin(), logits.end() - 1); }
 
 std::vector<OpCase> losses() {
   const auto two = [](const Shape& s) { return Tensors<double>{normal(s), normal(s)}; };
@@ -233,20 +233,20 @@ std::vector<OpCase> losses() {
   return {
       op_case(
           "cross_entropy",
-          [](const auto& x) { return cross_entropy(x[0], labels_for(rows_of(x[0].shape()))); },
+          [](const auto& x) { return cross_entropy(x[0], labels_for(x[0])); },
           [](const Arrays& x) { return averaged(naive_rows(x, 0, false)); },
           {{normal({6, 3})}, {strided(normal({2, 3, 4}))}, {normal({3})}, {normal({1, 3})}}, 3),
       op_case(
           "cross_entropy_smooth",
           [](const auto& x) {
-            return cross_entropy(x[0], labels_for(rows_of(x[0].shape())), {.label_smoothing = 0.1});
+            return cross_entropy(x[0], labels_for(x[0]), {.label_smoothing = 0.1});
           },
           [](const Arrays& x) { return averaged(naive_rows(x, 0.1, false)); },
           {{normal({5, 3})}, {strided(normal({2, 3, 4}))}}, 3),
       op_case(
           "cross_entropy_none",
           [](const auto& x) {
-            return cross_entropy(x[0], labels_for(rows_of(x[0].shape())), {.reduce = Reduce::none});
+            return cross_entropy(x[0], labels_for(x[0]), {.reduce = Reduce::none});
           },
           [](const Arrays& x) { return naive_rows(x, 0, false); }, {{normal({5, 3})}, {normal({0, 3})}}),
       op_case(

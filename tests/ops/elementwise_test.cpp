@@ -162,7 +162,7 @@ std::vector<OpCase> choices() {
           "where",
           [](const auto& x) {
             using T = typename std::decay_t<decltype(x[0])>::value_type;
-            return where(from_data<T>({1, 0, 1}, {3}), square(x[0]), x[1]);
+            return where(from_data<T>({1, 0, 1}, {3}, x[0].device()), square(x[0]), x[1]);
           },
           [mask](const Arrays& x) {
             const Array condition(mask);

@@ -11,7 +11,7 @@ std::vector<OpCase> indexing() {
   const Positions rows = tensor<std::int64_t>({3, 1, 1, 0});
   return {
       op_case(
-          "gather", [columns](const auto& x) { return gather(x[0], columns, 1); },
+          "gather", [columns](const auto& x) { return gather(x[0], columns.to(x[0].device()), 1); },
           [columns](const Arrays& x) {
             return build({2, 3}, [&](const Index& i) {
               return x[0].at({i[0], columns.data()[i[0] * 3 + i[1]]});
@@ -19,7 +19,7 @@ std::vector<OpCase> indexing() {
           },
           {{normal({2, 3})}, {strided(normal({2, 4}))}}, 3),
       op_case(
-          "gather_strided_index", [columns](const auto& x) { return gather(x[0], transpose(columns), 0); },
+          "gather_strided_index", [columns](const auto& x) { return gather(x[0], transpose(columns.to(x[0].device())), 0); },
           [columns](const Arrays& x) {
             return build({3, 2}, [&](const Index& i) {
               return x[0].at({columns.data()[i[1] * 3 + i[0]], i[1]});
@@ -29,14 +29,14 @@ std::vector<OpCase> indexing() {
       op_case(
           "gather_none",
           [](const auto& x) {
-            return gather(x[0], Positions(Shape{2, 0}), 1);
+            return gather(x[0], Positions(Shape{2, 0}, x[0].device()), 1);
           },
           [](const Arrays&) {
             return Array(Shape{2, 0});
           },
           {{normal({2, 3})}}),
       op_case(
-          "scatter_add", [columns](const auto& x) { return scatter_add(x[0], columns, 1, 4); },
+          "scatter_add", [columns](const auto& x) { return scatter_add(x[0], columns.to(x[0].device()), 1, 4); },
           [columns](const Arrays& x) {
             Array y(Shape{2, 4});
             for_each_index({2, 3}, [&](const Index& i) {
@@ -46,7 +46,7 @@ std::vector<OpCase> indexing() {
           },
           {{normal({2, 3})}, {strided(normal({2, 3}))}}, 3),
       op_case(
-          "index_select", [rows](const auto& x) { return index_select(x[0], rows, 1); },
+          "index_select", [rows](const auto& x) { return index_select(x[0], rows.to(x[0].device()), 1); },
           [rows](const Arrays& x) {
             return build({x[0].shape[0], 4, x[0].shape[2]}, [&](const Index& i) {
               return x[0].at({i[0], rows.data()[i[1]], i[2]});
@@ -56,7 +56,7 @@ std::vector<OpCase> indexing() {
       op_case(
           "embedding",
           [rows](const auto& x) {
-            return embedding(x[0], reshape(rows, {2, 2}));
+            return embedding(x[0], reshape(rows.to(x[0].device()), {2, 2}));
           },
           [rows](const Arrays& x) {
             return build({2, 2, x[0].shape[1]}, [&](const Index& i) {

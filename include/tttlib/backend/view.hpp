@@ -16,9 +16,9 @@ struct View {
 
   std::int64_t numel() const { return ttt::numel(shape); }
   /// Reading is always allowed.
-  operator View<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  template <class U = T>
+    requires(std::is_same_v<U, T> && !std::is_const_v<T>)
+  operator View<const U>() const {
     return {data, shape, strides, device};
   }
 };

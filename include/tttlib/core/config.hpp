@@ -13,6 +13,13 @@
 #define TTT_HD inline __attribute__((always_inline))
 #endif
 
+/// TTT_DEVICE marks the code of block programs (backend/cuda/block.hpp): the GPU's under nvcc, plain functions elsewhere.
+#if defined(__CUDACC__)
+#define TTT_DEVICE __device__
+#else
+#define TTT_DEVICE
+#endif
+
 /// For code that is emitted everywhere and never hot: one copy, called, keeps header-only programs quick to compile.
 #define TTT_NOINLINE __attribute__((noinline))
 #define TTT_COLD __attribute__((noinline, cold))

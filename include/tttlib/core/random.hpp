@@ -59,7 +59,7 @@ TTT_HD double philox_normal(std::uint64_t seed, std::uint64_t stream, std::uint6
 }
 
 /// The inverse of erf on (−1, 1): Winitzki's closed form (2008) as a start, then three Newton steps.
-inline double erf_inverse(double p) {
+TTT_HD double erf_inverse(double p) {
   constexpr double a = 0.147, pi = 3.14159265358979323846;
   const double l = std::log1p(-p * p), t = 2.0 / (pi * a) + 0.5 * l;
   double x = std::copysign(std::sqrt(std::sqrt(t * t - l / a) - t), p);

@@ -20,6 +20,15 @@ inline DeviceAllocator& cuda_allocator() {
   return allocator;
 }
 
+/// How tensors travel between devices; filled in by the CUDA backend.
+struct DeviceCopy {
+  void (*copy)(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) = nullptr;
+};
+inline DeviceCopy& device_copy() {
+  static DeviceCopy function;
+  return function;
+}
+
 /// A block of memory shared by every view of it. `version` counts in-place changes.
 class Storage {
  public:

@@ -432,15 +432,6 @@ struct CastNode final : Node {
 };
 }  // namespace detail
 
-/// How tensors travel between devices; filled in by the CUDA backend.
-struct DeviceCopy {
-  void (*copy)(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) = nullptr;
-};
-inline DeviceCopy& device_copy() {
-  static DeviceCopy function;
-  return function;
-}
-
 template <class T>
 Tensor<T> Tensor<T>::to(Device device) const {
   require_defined("to", *this);

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "tttlib/backend/cpu/verbs.hpp"
+#include "tttlib/backend/merge_axes.hpp"
 #include "tttlib/core/parallel.hpp"
 
 namespace ttt::cpu_backend {
@@ -38,24 +39,7 @@ struct Walk {
   Shape shape;
   Strides strides[K];
 
-  TTT_NOINLINE Walk(const Shape& full, const Strides (&all)[K]) {
-    for (std::size_t axis = 0; axis < full.size(); ++axis) {
-      if (full[axis] == 1) continue;
-      bool merges = !shape.empty();
-      for (std::size_t k = 0; k < K; ++k) merges = merges && strides[k].back() == all[k][axis] * full[axis];
-      if (merges) {
-        shape[shape.size() - 1] *= full[axis];
-        for (std::size_t k = 0; k < K; ++k) strides[k][shape.size() - 1] = all[k][axis];
-      } else {
-        shape.push_back(full[axis]);
-        for (std::size_t k = 0; k < K; ++k) strides[k].push_back(all[k][axis]);
-      }
-    }
-    if (shape.empty()) {
-      shape.push_back(1);
-      for (std::size_t k = 0; k < K; ++k) strides[k].push_back(1);
-    }
-  }
+  Walk(const Shape& full, const Strides (&all)[K]) { backend::merge_axes(full, all, shape, strides); }
 
   std::int64_t inner() const { return shape.back(); }
   std::int64_t outer() const {

@@ -2,31 +2,16 @@
 /// Reductions over any set of axes. Chunks are cut by size only and partial results are combined in order, so the
 /// same input gives the same bits at any thread count. Bytes: the input once.
 
-#include <limits>
 #include <vector>
 
 #include "tttlib/backend/cpu/elementwise-inl.hpp"
 #include "tttlib/backend/cpu/vector.hpp"
+#include "tttlib/kernels/reductions.hpp"
 
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
-struct Sum {
-  template <class T> static constexpr T identity() { return T(0); }
-  template <class T> static T combine(T a, T b) { return a + b; }
-};
-struct Max {
-  template <class T> static constexpr T identity() {
-    return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
-  }
-  template <class T> static T combine(T a, T b) { return ((a > b) | (a != a)) ? a : b; }  // for vectors too; a NaN stays
-};
-struct Min {
-  template <class T> static constexpr T identity() {
-    return std::numeric_limits<T>::has_infinity ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
-  }
-  template <class T> static T combine(T a, T b) { return ((a < b) | (a != a)) ? a : b; }  // for vectors too; a NaN stays
-};
+using reduction::Max, reduction::Min, reduction::Sum;
 
 /// The lanes of a register combined: halves folded onto each other, without leaving the register.
 template <class R, class T, std::int64_t width = lanes<T> / 2, std::int64_t... lane>
@@ -199,9 +184,7 @@ void arg_reduce(Reduction kind, View<const T> x, std::size_t axis, View<std::int
       const T* run = x.data + at[1] + c * walk.inner_stride(1);
       std::int64_t best = 0;
       for (std::int64_t i = 1; i < n; ++i) {
-        const T candidate = run[i * stride], leader = run[best * stride];
-        if (leader == leader && ((kind == Reduction::max ? candidate > leader : candidate < leader) || candidate != candidate))
-          best = i;
+        if (reduction::overtakes(run[i * stride], run[best * stride], kind == Reduction::max)) best = i;
       }
       y.data[at[0] + c * walk.inner_stride(0)] = best;
     }

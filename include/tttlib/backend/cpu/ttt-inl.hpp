@@ -10,12 +10,10 @@
 
 #include "tttlib/backend/cpu/depthwise-inl.hpp"
 #include "tttlib/backend/cpu/tokens-inl.hpp"
-#include "tttlib/kernels/formulas.hpp"
+#include "tttlib/kernels/ttt_formulas.hpp"
 
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
-
-using formula::SiluJet;
 
 /// What a thread works with: matrices whose rows are `width` numbers, d rounded up to whole registers. Zeros in the
 /// columns behind d stay zeros through the whole step.
@@ -80,7 +78,8 @@ void clipped_step(const T* __restrict g, std::int64_t rows, std::int64_t columns
   std::vector<T> norms(static_cast<std::size_t>(columns));
   column_norms(g, rows, columns, norms.data());
   for (std::int64_t r = 0; r < rows; ++r)
-    for (std::int64_t c = 0; c < columns; ++c) w[r * columns + c] -= rate * g[r * columns + c] / (norms[static_cast<std::size_t>(c)] + T(1));
+    for (std::int64_t c = 0; c < columns; ++c)
+      w[r * columns + c] = formula::clipped_step(w[r * columns + c], g[r * columns + c], norms[static_cast<std::size_t>(c)], rate);
 }
 
 /// U ← G = −η [ U/(n+1) − g·Σ_rows(g ⊙ U) / (n(n+1)²) ] with n = ‖g‖ by columns: the cotangent of g from that of w.
@@ -92,9 +91,8 @@ void clipped_step_pull(const T* __restrict g, std::int64_t rows, std::int64_t co
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < columns; ++c) along[static_cast<std::size_t>(c)] += g[r * columns + c] * U[r * columns + c];
   for (std::size_t c = 0; c < norms.size(); ++c) {
-    const T n = norms[c], m = n + T(1);
-    along[c] = n == T(0) ? T(0) : rate * along[c] / (n * m * m);
-    norms[c] = -rate / m;
+    const formula::ClippedStepPull<T> pull(norms[c], along[c], rate);
+    norms[c] = pull.of_U, along[c] = pull.of_g;
   }
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < columns; ++c) {
@@ -108,27 +106,25 @@ template <class T>
 void glu_inner_terms(const T* __restrict v, std::int64_t n, std::int64_t width, T c, T* __restrict z) {
   for (std::int64_t i = 0; i < n; ++i, v += width, z += 2 * width)
     for (std::int64_t j = 0; j < width; ++j) {
-      const SiluJet<T> s(z[width + j]);
-      const T e = -c * v[j], z1 = z[j];
-      z[j] = e * s.value;
-      z[width + j] = e * z1 * s.first;
+      const formula::GluTerms<T> terms(z[j], z[width + j], -c * v[j]);
+      z[j] = terms.P;
+      z[width + j] = terms.R;
     }
 }
 /// y [n, 2d] = (y1, y2) → o = y1 ⊙ S(y2).
 template <class T>
 void glu_answer(const T* __restrict y, std::int64_t n, std::int64_t width, T* __restrict o) {
   for (std::int64_t i = 0; i < n; ++i, y += 2 * width, o += width)
-    for (std::int64_t j = 0; j < width; ++j) o[j] = y[j] * SiluJet<T>(y[width + j]).value;
+    for (std::int64_t j = 0; j < width; ++j) o[j] = formula::glu_answer(y[j], y[width + j]);
 }
 /// y → (ȳ1, ȳ2) = (ō ⊙ S(y2), ō ⊙ y1 ⊙ S'(y2)).
 template <class T>
 void glu_answer_pull(const T* __restrict cotangent, std::int64_t n, std::int64_t width, T* __restrict y) {
   for (std::int64_t i = 0; i < n; ++i, cotangent += width, y += 2 * width)
     for (std::int64_t j = 0; j < width; ++j) {
-      const SiluJet<T> s(y[width + j]);
-      const T g = cotangent[j], y1 = y[j];
-      y[j] = g * s.value;
-      y[width + j] = g * y1 * s.first;
+      const formula::GluAnswerPull<T> pull(y[j], y[width + j], cotangent[j]);
+      y[j] = pull.y1_bar;
+      y[width + j] = pull.y2_bar;
     }
 }
 /// From z and the cotangents (P̄, R̄): all = (P, R, z̄1, z̄2) [n, 4d], and v ← v̄ = −c·ē.
@@ -136,13 +132,12 @@ template <class T>
 void glu_inner_terms_pull(const T* __restrict z, const T* __restrict pulled, std::int64_t n, std::int64_t width, T c, T* __restrict v, T* __restrict all) {
   for (std::int64_t i = 0; i < n; ++i, z += 2 * width, pulled += 2 * width, v += width, all += 4 * width)
     for (std::int64_t j = 0; j < width; ++j) {
-      const SiluJet<T> s(z[width + j]);
-      const T e = -c * v[j], z1 = z[j], P = pulled[j], R = pulled[width + j];
-      all[j] = e * s.value;
-      all[width + j] = e * z1 * s.first;
-      all[2 * width + j] = R * e * s.first;
-      all[3 * width + j] = P * e * s.first + R * e * z1 * s.second;
-      v[j] = -c * (P * s.value + R * z1 * s.first);
+      const formula::GluTermsPull<T> pull(z[j], z[width + j], -c * v[j], pulled[j], pulled[width + j]);
+      all[j] = pull.P;
+      all[width + j] = pull.R;
+      all[2 * width + j] = pull.z1_bar;
+      all[3 * width + j] = pull.z2_bar;
+      v[j] = -c * pull.e_bar;
     }
 }
 

@@ -1,0 +1,66 @@
+#pragma once
+/// What a program may ask about GPUs, whether it was linked with tttlib::cuda or not.
+
+#include <string>
+
+#include "tttlib/core/device.hpp"
+#include "tttlib/core/error.hpp"
+
+namespace ttt {
+
+/// Memory of one GPU, in bytes: held by tensors now, the most there ever was, kept for reuse, and the most to hold.
+struct CudaMemory {
+  std::size_t in_use = 0, peak = 0, cached = 0, limit = 0;
+};
+
+/// What the CUDA backend can do beyond verbs; filled in by tttlib::cuda when a program starts.
+struct CudaRuntime {
+  int (*device_count)() = nullptr;
+  std::string (*why_unavailable)() = nullptr;
+  void (*synchronize)(int index) = nullptr;
+  CudaMemory (*memory)(int index) = nullptr;
+  void (*set_memory_limit)(int index, std::size_t bytes) = nullptr;
+  void (*release_cached)(int index) = nullptr;
+};
+inline CudaRuntime& cuda_runtime() {
+  static CudaRuntime runtime;
+  return runtime;
+}
+
+/// How many GPUs this program can use: 0 without the backend, a driver or a GPU.
+inline int cuda_device_count() { return cuda_runtime().device_count ? cuda_runtime().device_count() : 0; }
+inline bool cuda_available() { return cuda_device_count() > 0; }
+
+/// Throws DeviceError, saying why, unless `device` is the CPU or a GPU that this program can use.
+inline void require_device(const char* op, Device device) {
+  if (device.is_cpu()) return;
+  const CudaRuntime& runtime = cuda_runtime();
+  if (!runtime.device_count)
+    fail<DeviceError>(op, "this program has no CUDA backend", "link tttlib::cuda, configured with -DTTTLIB_CUDA=ON");
+  const int count = runtime.device_count();
+  if (count == 0) fail<DeviceError>(op, concat("no GPU to use as ", device, ": ", runtime.why_unavailable()), "run it on the CPU, or see what nvidia-smi says");
+  if (device.index < 0 || device.index >= count)
+    fail<DeviceError>(op, concat("no such GPU: ", device, " of ", count, count == 1 ? " GPU" : " GPUs"), "indices count from 0");
+}
+
+/// Waits until everything asked of a GPU so far is done. Throws Error if something of it failed.
+inline void cuda_synchronize(int index = 0) {
+  require_device("cuda_synchronize", cuda(index));
+  cuda_runtime().synchronize(index);
+}
+inline CudaMemory cuda_memory(int index = 0) {
+  require_device("cuda_memory", cuda(index));
+  return cuda_runtime().memory(index);
+}
+/// The most memory to hold on a GPU, in use and cached together; a tensor that needs more is out of memory.
+inline void set_cuda_memory_limit(std::size_t bytes, int index = 0) {
+  require_device("set_cuda_memory_limit", cuda(index));
+  cuda_runtime().set_memory_limit(index, bytes);
+}
+/// Gives memory that waits for reuse back to the driver.
+inline void release_cuda_memory(int index = 0) {
+  require_device("release_cuda_memory", cuda(index));
+  cuda_runtime().release_cached(index);
+}
+
+}  // namespace ttt

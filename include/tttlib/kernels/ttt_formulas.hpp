@@ -1,0 +1,63 @@
+#pragma once
+/// Scalar formulas of the fused TTT heads, forward and through the inner step, once for every device
+/// (derivation in docs/derivation.md). S = SiLU, e = −c·v, bars are outer gradients.
+
+#include "tttlib/kernels/formulas.hpp"
+
+namespace ttt::formula {
+
+/// w − η g/(n + 1): the clipped inner step, n the norm of g's column.
+template <class T>
+TTT_HD T clipped_step(T w, T g, T norm, T rate) { return w - rate * g / (norm + T(1)); }
+
+/// G = −η [ U/(n+1) − g·Σ(g ⊙ U) / (n(n+1)²) ] of one column, with `along` = Σ(g ⊙ U); the second term is 0 where n is.
+template <class T>
+struct ClippedStepPull {
+  T of_U, of_g;
+  TTT_HD ClippedStepPull(T norm, T along, T rate) {
+    const T m = norm + T(1);
+    of_U = -rate / m;
+    of_g = norm == T(0) ? T(0) : rate * along / (norm * m * m);
+  }
+  TTT_HD T operator()(T U, T g) const { return U * of_U + g * of_g; }
+};
+
+/// (P, R) = (e S(z2), e z1 S'(z2)): what kᵀ is multiplied with for the inner gradient of a GLU.
+template <class T>
+struct GluTerms {
+  T P, R;
+  TTT_HD GluTerms(T z1, T z2, T e) {
+    const SiluJet<T> s(z2);
+    P = e * s.value;
+    R = e * z1 * s.first;
+  }
+};
+/// From (P̄, R̄): the same terms again, z̄1 = R̄ e S'(z2), z̄2 = P̄ e S'(z2) + R̄ e z1 S''(z2), ē = P̄ S(z2) + R̄ z1 S'(z2).
+template <class T>
+struct GluTermsPull {
+  T P, R, z1_bar, z2_bar, e_bar;
+  TTT_HD GluTermsPull(T z1, T z2, T e, T P_bar, T R_bar) {
+    const SiluJet<T> s(z2);
+    P = e * s.value;
+    R = e * z1 * s.first;
+    z1_bar = R_bar * e * s.first;
+    z2_bar = P_bar * e * s.first + R_bar * e * z1 * s.second;
+    e_bar = P_bar * s.value + R_bar * z1 * s.first;
+  }
+};
+
+/// o = y1 S(y2)
+template <class T>
+TTT_HD T glu_answer(T y1, T y2) { return y1 * SiluJet<T>(y2).value; }
+/// (ȳ1, ȳ2) = (ō S(y2), ō y1 S'(y2))
+template <class T>
+struct GluAnswerPull {
+  T y1_bar, y2_bar;
+  TTT_HD GluAnswerPull(T y1, T y2, T o_bar) {
+    const SiluJet<T> s(y2);
+    y1_bar = o_bar * s.value;
+    y2_bar = o_bar * y1 * s.first;
+  }
+};
+
+}  // namespace ttt::formula

@@ -1,0 +1,8 @@
+// Convolutions.
+#include "tttlib/backend/cuda/launcher.cuh"
+#include "tttlib/backend/cuda/conv.hpp"
+
+namespace ttt::cuda_backend {
+template void add_convolutions<GpuLauncher>(Verbs<float>&);
+template void add_convolutions<GpuLauncher>(Verbs<double>&);
+}

@@ -1,0 +1,130 @@
+// The emulation itself: phases and barriers, sums by trees, memory that the host cannot touch, launches that no GPU takes,
+// the tables it fills, and how products map to a BLAS.
+#include "tttlib/backend/cuda/block.hpp"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "catch.hpp"
+#include "emulation.hpp"
+#include "tttlib/backend/cuda/matmul.hpp"
+#include "tttlib/backend/cuda/norm.hpp"
+#include "tttlib/backend/cuda/verbs.hpp"
+#include "tttlib/ops/ops.hpp"
+
+using namespace ttt;
+using namespace ttt::cuda_backend;
+
+namespace {
+
+/// y [blocks] = a sum over all threads of twice what they keep between phases.
+struct SumOfThreads {
+  int* y;
+  void operator()(Block& block) const {
+    int* all = block.shared<int>(block.threads());
+    PerThread<int> own(block);
+    block.each_thread([&](int t) { own[t] = t + 1; });
+    block.each_thread([&](int t) { own[t] *= 2; });
+    const int total = reduce_items<reduction::Sum>(block, block.threads(), all, [&](std::int64_t i) { return own[static_cast<int>(i)]; });
+    block.each_thread([&](int t) {
+      if (t == 0) y[block.index()] = total;
+    });
+  }
+};
+/// Reads a neighbour's number in the phase that writes it: a missing barrier.
+struct MissingBarrier {
+  int* y;
+  void operator()(Block& block) const {
+    int* all = block.shared<int>(block.threads() + 1);
+    block.each_thread([&](int t) {
+      all[t + 1] = t;
+      y[t] = all[t];
+    });
+  }
+};
+struct TooMuchShared {
+  void operator()(Block& block) const { block.shared<double>(100); }
+};
+
+/// The exit code of `body` in a child process; 128 + the signal that ended it.
+template <class Body>
+int in_child(const Body& body) {
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGSEGV, SIG_DFL);
+    body();
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+}  // namespace
+
+TEST_CASE("phases end in barriers, and values of threads live across them") {
+  Tensor<std::int64_t> memory(Shape{4}, cuda());
+  int* y = reinterpret_cast<int*>(memory.data());
+  const emulation::Launcher run("test", cuda());
+  run.blocks(3, 64, shared_size<int>(64), SumOfThreads{y});
+  int sums[3];
+  run.read(sums, y, sizeof sums);
+  for (int sum : sums) CHECK(sum == 64 * 65);
+}
+
+TEST_CASE("a missing barrier shows: the order of threads changes the result") {
+  Tensor<std::int64_t> memory(Shape{32}, cuda());
+  int* y = reinterpret_cast<int*>(memory.data());
+  const emulation::Launcher run("test", cuda());
+  run.blocks(1, 64, shared_size<int>(65), MissingBarrier{y});
+  int values[64];
+  run.read(values, y, sizeof values);
+  CHECK((values[10] == 9) == !emulation::backwards());  // written before it was read, or not yet
+}
+
+TEST_CASE("the host cannot touch the memory of the emulated GPU") {
+  Tensor<float> x = ones<float>({5}, cuda());
+  CHECK(x.to_vector() == std::vector<float>(5, 1));
+  CHECK(in_child([&] { *const_cast<volatile float*>(x.data()) = 2; }) == 128 + SIGSEGV);
+  CHECK(in_child([&] { static_cast<void>(*const_cast<volatile float*>(x.data())); }) == 128 + SIGSEGV);
+}
+
+TEST_CASE("launches that no GPU takes are refused") {
+  const emulation::Launcher run("test", cuda());
+  CHECK_THROWS_WITH(run.blocks(1, 48, 0, TooMuchShared{}), ContainsSubstring("no GPU takes this launch: 1 blocks of 48 threads"));
+  CHECK_THROWS_AS(run.blocks(0, 64, 0, TooMuchShared{}), Error);
+  CHECK_THROWS_AS(run.blocks(1, 64, shared_limit + 1, TooMuchShared{}), Error);
+  CHECK_THROWS_WITH(run.blocks(1, 64, 64, TooMuchShared{}), ContainsSubstring("more shared memory than its launch asked for: 64 bytes"));
+}
+
+TEST_CASE("no verb of float and double is missing, and others say so") {
+  const auto missing = [](auto verbs) {
+    int count = 0;
+    for_each_verb(verbs, [&](const char*, auto verb) { count += verb == nullptr; });
+    return count;
+  };
+  CHECK(missing(backend::cuda_verbs<float>()) == 0);
+  CHECK(missing(backend::cuda_verbs<double>()) == 0);
+  CHECK(missing(backend::cuda_verbs<std::int64_t>()) == 0);
+  const Tensor<bf16> x(Shape{2}, cuda());
+  Tensor<bf16> y(Shape{2}, cuda());
+  CHECK_THROWS_WITH(backend::cuda_verbs<bf16>().reduce(Reduction::sum, view(x), mutable_view(y)),
+                    "ttt::cuda: this op has no kernel for integers or bfloat16 on a GPU. Hint: cast the operands to float, or move them to the CPU");
+}
+
+TEST_CASE("which matrices a BLAS reads as they are") {
+  const auto layout = [](std::int64_t rows, std::int64_t columns, std::int64_t row_step, std::int64_t column_step) {
+    return BlasLayout(rows, columns, row_step, column_step);
+  };
+  CHECK((layout(3, 4, 4, 1).possible && !layout(3, 4, 4, 1).turned && layout(3, 4, 4, 1).leading == 4));
+  CHECK((layout(3, 4, 9, 1).possible && layout(3, 4, 9, 1).leading == 9));  // columns of a wider matrix
+  CHECK((layout(3, 4, 1, 3).possible && layout(3, 4, 1, 3).turned && layout(3, 4, 1, 3).leading == 3));
+  CHECK(!layout(3, 4, 8, 2).possible);                                     // every second column
+  CHECK(!layout(3, 4, 0, 1).possible);                                     // one row repeated
+  CHECK((layout(1, 4, 0, 1).possible && layout(1, 4, 0, 1).leading == 4));
+  CHECK((layout(1, 4, 77, 2).possible && layout(1, 4, 77, 2).turned));     // one row, as one column of a BLAS
+  CHECK((layout(5, 1, 3, 77).possible && layout(5, 1, 3, 77).leading == 3));
+  CHECK((layout(1, 1, 0, 0).possible && layout(1, 1, 0, 0).leading == 1));
+  CHECK(!layout(3, 4, -4, 1).possible);                                    // flipped
+}

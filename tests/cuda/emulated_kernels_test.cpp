@@ -1,0 +1,212 @@
+// Kernels at sizes and layouts that the table of ops does not reach, beside the CPU's: several parts, tiles and blocks,
+// operands that no BLAS takes, random numbers, the optimiser, memory, errors.
+#include "catch.hpp"
+#include "emulation.hpp"
+#include "tttlib/optim/optimizer.hpp"
+#include "tttlib/ops/composed/attention.hpp"
+#include "tttlib/ops/composed/norm.hpp"
+#include "tttlib/ops/composed/softmax.hpp"
+#include "tttlib/ops/conv.hpp"
+#include "tttlib/ops/index.hpp"
+#include "tttlib/testing/compare.hpp"
+
+using namespace ttt;
+
+namespace {
+
+/// The values of f and its gradients for all inputs, computed where the inputs are.
+template <class T, class F>
+Tensors<T> with_gradients(const F& f, const Tensors<T>& xs) {
+  manual_seed(11);
+  const Tensor<T> y = f(xs), u = randn<T>(y.shape()).to(y.device());
+  Tensors<T> all{y};
+  for (Tensor<T>& g : vjp<T>(f, xs, u)) all.push_back(g);
+  return all;
+}
+/// Largest relative error of the emulated GPU against the CPU.
+template <class T, class F>
+double difference(const F& f, const Tensors<T>& xs) {
+  Tensors<T> there;
+  for (const Tensor<T>& x : xs) there.push_back(x.to(cuda()));
+  const Tensors<T> expected = with_gradients<T>(f, xs), got = with_gradients<T>(f, there);
+  double worst = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (got[i].device() != cuda()) return 1;
+    worst = std::max(worst, relative_error(got[i], expected[i]));
+  }
+  return worst;
+}
+constexpr double rounding = 1e-12;  // sums of up to 10⁵ terms in another order, in double
+
+}  // namespace
+
+TEST_CASE("reductions of every kind of layout and length") {
+  manual_seed(1);
+  const Tensor<double> x = randn<double>({37, 130, 51}), line = randn<double>({40000}), tall = randn<double>({9000, 3});
+  for (const Axes& axes : {Axes{}, Axes{0}, Axes{1}, Axes{2}, Axes{0, 1}, Axes{0, 2}, Axes{1, 2}}) {
+    INFO("axes " << axes);
+    CHECK(difference<double>([&](const Tensors<double>& t) { return sum(t[0], axes); }, {x}) < rounding);
+    CHECK(difference<double>([&](const Tensors<double>& t) { return sum(transpose(t[0], 0, 2), axes); }, {x}) < rounding);
+    CHECK(difference<double>([&](const Tensors<double>& t) { return add(amax(t[0], axes), amin(t[0], axes)); }, {x}) == 0);
+  }
+  CHECK(difference<double>([](const Tensors<double>& t) { return sum(t[0]); }, {line}) < rounding);
+  CHECK(difference<double>([](const Tensors<double>& t) { return sum(t[0], 0); }, {tall}) < rounding);
+  CHECK(difference<double>([](const Tensors<double>& t) { return cumsum(t[0], 0); }, {tall}) < rounding);
+  const Tensor<float> numbers = randn<float>({70, 300});
+  CHECK(argmax(numbers.to(cuda()), 1).to_vector() == argmax(numbers, 1).to_vector());
+  CHECK(argmin(numbers.to(cuda()), 0).to_vector() == argmin(numbers, 0).to_vector());
+}
+
+TEST_CASE("all_finite finds the one that is not") {
+  for (std::int64_t n : {1, 1000, 300000}) {
+    Tensor<float> x = ones<float>({n});
+    CHECK(backend::all_finite(view(x.to(cuda()))));
+    x.data()[n / 2] = std::numeric_limits<float>::infinity();
+    CHECK_FALSE(backend::all_finite(view(x.to(cuda()))));
+    x.data()[n / 2] = std::numeric_limits<float>::quiet_NaN();
+    CHECK_FALSE(backend::all_finite(view(x.to(cuda()))));
+  }
+}
+
+TEST_CASE("rows: more of them than parts, wider than a block") {
+  manual_seed(2);
+  for (const Shape& shape : {Shape{1300, 5}, Shape{3, 700}, Shape{1, 1}, Shape{520, 64}}) {
+    INFO(shape);
+    const std::int64_t n = shape[1];
+    const Tensors<double> xs{randn<double>(shape), randn<double>({n}), randn<double>({n})};
+    CHECK(difference<double>([](const Tensors<double>& t) { return layer_norm(t[0], t[1], t[2]); }, xs) < 1e-11);
+    CHECK(difference<double>([](const Tensors<double>& t) { return layer_norm(t[0], {}, t[1]); }, {xs[0], xs[1]}) < 1e-11);
+    CHECK(difference<double>([](const Tensors<double>& t) { return softmax(mul(t[0], 3.0)); }, {xs[0]}) < rounding);
+    CHECK(difference<double>([](const Tensors<double>& t) { return log_softmax(t[0]); }, {xs[0]}) < rounding);
+  }
+}
+
+TEST_CASE("products of operands in any layout") {
+  manual_seed(3);
+  const Tensor<double> a = randn<double>({3, 4, 6, 5}), b = randn<double>({3, 4, 5, 7}), wide = randn<double>({3, 6, 4, 10}), w = randn<double>({5, 7});
+  const auto product = [](const Tensors<double>& t) { return matmul(t[0], t[1]); };
+  CHECK(difference<double>(product, {a, b}) < rounding);
+  CHECK(difference<double>(product, {a, w}) < rounding);
+  CHECK(difference<double>([](const Tensors<double>& t) { return matmul(transpose(t[1]), transpose(t[0])); }, {a, b}) < rounding);
+  // Heads split off a wider buffer [B, N, H, 2d]: batches with two strides, columns of a wider matrix.
+  const auto heads = [](const Tensors<double>& t) {
+    const Tensor<double> x = permute(slice(t[0], 3, 2, 7), {0, 2, 1, 3});  // [B, H, N, d]
+    return matmul(x, transpose(x));
+  };
+  CHECK(difference<double>(heads, {wide}) < rounding);
+  // Every second column, a flipped axis, one row repeated: copied first.
+  CHECK(difference<double>([](const Tensors<double>& t) { return matmul(slice(t[0], 3, 0, 10, 2), t[1]); }, {wide, w}) < rounding);
+  CHECK(difference<double>([](const Tensors<double>& t) { return matmul(flip(t[0], -1), t[1]); }, {a, b}) < rounding);
+  CHECK(difference<double>([](const Tensors<double>& t) { return matmul(broadcast_to(slice(t[0], 2, 0, 1), {3, 4, 6, 5}), t[1]); }, {a, b}) < rounding);
+  CHECK(difference<double>([](const Tensors<double>& t) { return matmul(broadcast_to(t[0], {3, 4, 5, 7}), transpose(t[1])); }, {randn<double>({1, 4, 5, 7}), b}) < rounding);
+  const auto affine = [](const Tensors<double>& t) { return linear(t[0], t[1], t[2]); };
+  CHECK(difference<double>(affine, {randn<double>({4, 9, 5}), randn<double>({7, 5}), randn<double>({7})}) < rounding);
+  CHECK(difference<double>([](const Tensors<double>& t) { return linear(transpose(t[0]), t[1]); }, {randn<double>({5, 9}), randn<double>({7, 5})}) < rounding);
+  CHECK(difference<double>(affine, {randn<double>({0, 5}), randn<double>({7, 5}), randn<double>({7})}) == 0);
+  CHECK(difference<double>(affine, {randn<double>({3, 0}), randn<double>({7, 0}), randn<double>({7})}) == 0);
+  CHECK(difference<double>(product, {randn<double>({2, 3, 0}), randn<double>({2, 0, 4})}) == 0);
+}
+
+TEST_CASE("convolutions whose weights' gradients need several parts") {
+  manual_seed(4);
+  const auto conv = [](const Conv2dOptions& o) { return [o](const Tensors<double>& t) { return conv2d(t[0], t[1], {}, o); }; };
+  const auto depthwise = [](const Conv2dOptions& o) { return [o](const Tensors<double>& t) { return depthwise_conv2d(t[0], t[1], o); }; };
+  const Tensor<double> x = randn<double>({5, 17, 13, 6});
+  CHECK(difference<double>(conv({.stride = {2, 1}, .padding = {1, 2}, .dilation = {1, 2}}), {x, randn<double>({4, 6, 3, 3})}) < rounding);
+  CHECK(difference<double>(conv({.stride = 4}), {x, randn<double>({8, 6, 4, 4})}) < rounding);
+  CHECK(difference<double>(conv({.padding = 1, .groups = 3}), {x, randn<double>({9, 2, 3, 3})}) < rounding);
+  CHECK(difference<double>(depthwise({.padding = 1}), {x, randn<double>({6, 1, 3, 3})}) < rounding);
+  CHECK(difference<double>(depthwise({.stride = 2, .padding = 2}), {x, randn<double>({5, 6, 5, 3})}) < rounding);
+  CHECK(difference<double>(depthwise({.padding = 1}), {randn<double>({0, 4, 4, 6}), randn<double>({6, 1, 3, 3})}) == 0);
+}
+
+TEST_CASE("attention over several tiles, and heads so wide that tiles shrink") {
+  manual_seed(5);
+  struct Sizes {
+    std::int64_t B, H, N, M, d;
+  };
+  for (const Sizes& s : {Sizes{2, 3, 70, 45, 8}, {1, 2, 33, 100, 65}, {1, 1, 5, 3, 300}, {1, 1, 32, 32, 32}}) {
+    INFO(s.N << " queries, " << s.M << " keys of " << s.d);
+    const Tensors<double> xs{randn<double>({s.B, s.H, s.N, s.d}), randn<double>({s.B, s.H, s.M, s.d}), randn<double>({s.B, s.H, s.M, s.d})};
+    CHECK(difference<double>([](const Tensors<double>& t) { return attention(t[0], t[1], t[2]); }, xs) < 1e-11);
+  }
+}
+
+TEST_CASE("random numbers are the CPU's: uniform ones bit for bit, normal ones but for the last bit") {
+  for (const std::int64_t n : {1, 1000}) {
+    const auto same = [](const auto& draw) {
+      manual_seed(9);
+      const auto here = draw(cpu());
+      manual_seed(9);
+      return draw(cuda()).to_vector() == here.to_vector();
+    };
+    CHECK(same([n](Device d) { return rand<float>({n}, d); }));
+    CHECK(same([n](Device d) { return uniform<double>({n}, -3, 7.7, d); }));
+    CHECK(same([n](Device d) { return uniform<float>({n}, -3, 7.7, d); }));
+    const auto error = [](const auto& draw) {
+      manual_seed(9);
+      const auto here = draw(cpu());
+      manual_seed(9);
+      return relative_error(draw(cuda()), here);
+    };
+    CHECK(error([n](Device d) { return randn<float>({n}, d); }) < 1e-7);
+    CHECK(error([n](Device d) { return trunc_normal<double>({n}, 0.5, 1, d); }) < 1e-15);
+  }
+}
+
+TEST_CASE("AdamW on the GPU steps as on the CPU") {
+  const auto after = [](Device device) {
+    manual_seed(6);
+    Tensor<float> p = randn<float>({300}).to(device).detach();
+    p.requires_grad();
+    AdamW<float> optimizer({{{{"p", p}}, 0.1, 1}}, {.lr = 0.01});
+    for (int k = 0; k < 3; ++k) {
+      p.set_grad(randn<float>({300}).to(device));
+      optimizer.step();
+    }
+    return p.detach().to(cpu());
+  };
+  CHECK(relative_error(after(cuda()), after(cpu())) < 1e-6);  // compilers fuse multiplications and additions as they like
+}
+
+TEST_CASE("index tensors live on the GPU; a position out of range reads NaN and adds nothing") {
+  const Tensor<std::int64_t> index = tensor<std::int64_t>({2, 0, 9, -1}).to(cuda());
+  const Tensor<float> x = tensor({10, 11, 12}).to(cuda());
+  const std::vector<float> read = gather(x, index, 0).to_vector();
+  CHECK((read[0] == 12 && read[1] == 10 && std::isnan(read[2]) && std::isnan(read[3])));
+  CHECK(scatter_add(ones<float>({4}, cuda()), index, 0, 3).to_vector() == std::vector<float>{1, 0, 1});
+  CHECK(transpose(reshape(index, {2, 2})).contiguous().to_vector() == std::vector<std::int64_t>{2, 9, 0, -1});
+  CHECK(gather(index, tensor<std::int64_t>({1, 1}).to(cuda()), 0).to_vector() == std::vector<std::int64_t>{0, 0});
+  CHECK(one_hot<float>(tensor<std::int64_t>({1, 0}).to(cuda()), 2).to_vector() == std::vector<float>{0, 1, 1, 0});
+  Tensor<std::int64_t> total(Shape{1}, cuda());
+  backend::reduce(Reduction::max, view(index), mutable_view(total));
+  CHECK(total.item() == 9);
+}
+
+TEST_CASE("copies between devices are recorded, and devices never mix") {
+  const auto f = [](const Tensor<double>& x) { return sum(square(x.to(cuda())).to(cpu())); };
+  CHECK(grad(f)(tensor<double>({1, 2})).to_vector() == std::vector<double>{2, 4});
+  CHECK(grad([&](const Tensor<double>& x) { return sum(mul(grad(f)(x), x)); })(tensor<double>({1, 2})).to_vector() == std::vector<double>{4, 8});
+  CHECK_THROWS_WITH(add(ones<float>({2}), ones<float>({2}, cuda())),
+                    "ttt::add: operands on different devices: a on cpu, b on cuda:0. Hint: move one with to(device)");
+  CHECK_THROWS_WITH(ones<float>({2}, cuda(1)), "ttt::cuda: no such GPU: cuda:1 of 1 GPU. Hint: indices count from 0");
+}
+
+TEST_CASE("memory of the GPU is counted, kept, given back and limited") {
+  CHECK(cuda_available());
+  release_cuda_memory();
+  const CudaMemory before = cuda_memory();
+  {
+    const Tensor<float> x(Shape{1 << 20}, cuda());
+    CHECK(cuda_memory().in_use == before.in_use + (4 << 20));
+    CHECK(cuda_memory().peak >= cuda_memory().in_use);
+  }
+  CHECK(cuda_memory().in_use == before.in_use);
+  CHECK(cuda_memory().cached >= (4u << 20));
+  release_cuda_memory();
+  set_cuda_memory_limit(before.in_use + before.cached + (8 << 20));
+  CHECK_THROWS_WITH(Tensor<float>(Shape{4 << 20}, cuda()), ContainsSubstring("ttt::cuda:0: out of memory: 16777216 bytes asked for, "));
+  CHECK_NOTHROW(Tensor<float>(Shape{1 << 20}, cuda()));
+  set_cuda_memory_limit(before.limit);
+  CHECK_NOTHROW(Tensor<float>(Shape{4 << 20}, cuda()));
+}

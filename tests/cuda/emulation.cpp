@@ -1,0 +1,43 @@
+// The emulated GPU's tables, compiled once, and its registration when the test program starts.
+#include "emulation.hpp"
+
+#include "tttlib/backend/cuda/attention.hpp"
+#include "tttlib/backend/cuda/conv.hpp"
+#include "tttlib/backend/cuda/elementwise.hpp"
+#include "tttlib/backend/cuda/index.hpp"
+#include "tttlib/backend/cuda/norm.hpp"
+#include "tttlib/backend/cuda/reduce.hpp"
+#include "tttlib/backend/cuda/ttt.hpp"
+#include "tttlib/backend/cuda/update.hpp"
+#include "tttlib/backend/cuda/verbs.hpp"
+#include "tttlib/core/storage.hpp"
+
+namespace emulation {
+
+void register_device() {
+  cuda_allocator().allocate = [](std::size_t bytes, int index) {
+    require_device("cuda", cuda(index));
+    return Launcher("allocate", cuda(index)).allocate(bytes);
+  };
+  cuda_allocator().deallocate = [](void* block, std::size_t bytes, int) { allocator().deallocate(block, bytes); };
+  device_copy().copy = [](void* to, Device, const void* from, Device, std::size_t bytes) {
+    const Access access;
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  };
+  CudaRuntime& runtime = cuda_runtime();
+  runtime.device_count = [] { return 1; };
+  runtime.why_unavailable = [] { return std::string("the emulation has one"); };
+  runtime.synchronize = [](int) {};
+  runtime.memory = [](int) {
+    return CudaMemory{allocator().bytes_in_use(), allocator().peak_bytes(), allocator().bytes_cached(), allocator().limit()};
+  };
+  runtime.set_memory_limit = [](int, std::size_t bytes) { allocator().set_limit(bytes); };
+  runtime.release_cached = [](int) { allocator().release_cached(); };
+  cuda_backend::register_cuda_verbs<Launcher>();
+}
+
+namespace {
+const bool registered = (register_device(), true);
+}  // namespace
+
+}  // namespace emulation

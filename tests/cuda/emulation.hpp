@@ -1,0 +1,143 @@
+#pragma once
+// A GPU without a GPU: block programs run one block, one phase and one thread after the other, on memory that the host may
+// touch only while a program runs. Tests link it in place of tttlib::cuda and find a device cuda:0.
+// TTTLIB_EMULATE=backwards runs the last block and the last thread first: a program that needs barriers it does not have
+// gives other results then.
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "tttlib/backend/cpu/verbs.hpp"
+#include "tttlib/backend/cuda.hpp"
+#include "tttlib/backend/cuda/block.hpp"
+#include "tttlib/backend/cuda/matmul.hpp"
+#include "tttlib/core/caching_allocator.hpp"
+
+namespace emulation {
+
+using namespace ttt;
+
+inline bool backwards() {
+  static const bool on = [] {
+    const char* text = std::getenv("TTTLIB_EMULATE");
+    return text && std::string(text) == "backwards";
+  }();
+  return on;
+}
+
+/// Segments of pages that the host can neither read nor write, except inside an `Access`.
+struct EmulatedMemory {
+  static constexpr std::size_t alignment = 256, large = 0, page = std::size_t(2) << 20;
+  void* block(std::size_t) const { return nullptr; }
+  void* segment(std::size_t bytes) const {
+    void* memory = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return nullptr;
+    segments()[memory] = bytes;
+    if (depth() > 0) protect(PROT_READ | PROT_WRITE);
+    return memory;
+  }
+  void release(void* memory) const {
+    munmap(memory, segments()[memory]);
+    segments().erase(memory);
+  }
+  const char* name() const { return "cuda:0"; }
+  const char* hint() const { return "smaller batches, or recomputed blocks"; }
+
+  static std::map<void*, std::size_t>& segments() {
+    static auto* all = new std::map<void*, std::size_t>;
+    return *all;
+  }
+  static int& depth() {
+    static int value = 0;
+    return value;
+  }
+  static void protect(int protection) {
+    for (const auto& [memory, bytes] : segments()) mprotect(memory, bytes, protection);
+  }
+};
+/// Opens the device's memory for as long as it lives.
+class Access {
+ public:
+  Access() {
+    if (EmulatedMemory::depth()++ == 0) EmulatedMemory::protect(PROT_READ | PROT_WRITE);
+  }
+  ~Access() {
+    if (--EmulatedMemory::depth() == 0) EmulatedMemory::protect(PROT_NONE);
+  }
+  Access(const Access&) = delete;
+  Access& operator=(const Access&) = delete;
+};
+inline CachingAllocator<EmulatedMemory>& allocator() {
+  static auto* all = new CachingAllocator<EmulatedMemory>;
+  return *all;
+}
+/// Programs started so far.
+inline std::int64_t& launches() {
+  static std::int64_t count = 0;
+  return count;
+}
+
+/// The launcher (backend/cuda/block.hpp).
+class Launcher {
+ public:
+  Launcher(const char*, Device) {}
+
+  template <class Program>
+  void blocks(std::int64_t count, int threads, std::int64_t shared_bytes, const Program& program) const {
+    static_assert(std::is_trivially_copyable_v<Program>, "a GPU gets a program as plain bytes");
+    static_assert(sizeof(Program) <= 4096, "a GPU takes 4 KiB of arguments");
+    if (count < 1 || threads < 1 || threads > 1024 || (threads & (threads - 1)) != 0 || shared_bytes > cuda_backend::shared_limit)
+      fail<Error>("cuda", concat("no GPU takes this launch: ", count, " blocks of ", threads, " threads, ", shared_bytes, " bytes shared"));
+    ++launches();
+    const Access access;
+    std::vector<unsigned char> memory(static_cast<std::size_t>(shared_bytes));
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::memset(memory.data(), 0xff, memory.size());  // NaN: shared memory starts with anything
+      cuda_backend::Block block(backwards() ? count - 1 - i : i, count, threads, memory, backwards());
+      program(block);
+    }
+  }
+  void* allocate(std::size_t bytes) const {
+    void* memory = allocator().allocate(bytes);
+    const Access access;
+    std::memset(memory, 0xff, bytes);  // NaN: scratch memory starts with anything
+    return memory;
+  }
+  void deallocate(void* block, std::size_t bytes) const { allocator().deallocate(block, bytes); }
+  void read(void* to_host, const void* from, std::size_t bytes) const {
+    const Access access;
+    std::memcpy(to_host, from, bytes);
+  }
+  /// What cuBLAS does, by the CPU's products.
+  template <class T>
+  void gemm(const cuda_backend::Gemm<T>& g) const {
+    if (g.lda < (g.transpose_a ? g.k : g.m) || g.ldb < (g.transpose_b ? g.n : g.k) || g.ldc < g.m)
+      fail<Error>("cuda", concat("BLAS refuses leading dimensions ", g.lda, ", ", g.ldb, ", ", g.ldc, " of m ", g.m, ", n ", g.n, ", k ", g.k));
+    const Access access;
+    const auto matrix = [&g](auto* data, std::int64_t rows, std::int64_t columns, std::int64_t leading, bool transposed, std::int64_t step) {
+      using Element = std::remove_pointer_t<decltype(data)>;
+      return View<Element>{data, {g.batch, rows, columns}, {step, transposed ? leading : 1, transposed ? 1 : leading}, cpu()};
+    };
+    const View<T> c = matrix(g.c, g.m, g.n, g.ldc, false, g.stride_c);
+    std::vector<T> sum(static_cast<std::size_t>(c.numel()));
+    const View<T> product{sum.data(), c.shape, contiguous_strides(c.shape), cpu()};
+    cpu_backend::matmul<T>(matrix(g.a, g.m, g.k, g.lda, g.transpose_a, g.stride_a), matrix(g.b, g.k, g.n, g.ldb, g.transpose_b, g.stride_b), product);
+    for (std::int64_t i = 0; i < c.numel(); ++i) {
+      const std::int64_t batch = i / (g.m * g.n), row = i / g.n % g.m, column = i % g.n;
+      T& to = g.c[batch * g.stride_c + column * g.ldc + row];
+      to = (g.beta == T(0) ? T(0) : g.beta * to) + sum[static_cast<std::size_t>(i)];
+    }
+  }
+};
+
+/// Makes the emulated GPU known as cuda:0 (emulation.cpp).
+void register_device();
+
+}  // namespace emulation
