@@ -123,6 +123,71 @@ std::vector<OpCase> attentions() {
 }
 TTT_OP_TABLE("attention", attentions)
 
+/// x·wᵀ + b of rows
+Array linear_of(const Array& x, const Array& w, const Array& b) {
+  Shape shape = x.shape;
+  shape[shape.size() - 1] = w.shape[0];
+  return build(shape, [&](const Index& i) {
+    double sum = b.at({i.back()});
+    Index from = i;
+    for (std::int64_t c = 0; c < w.shape[1]; ++c) {
+      from.back() = c;
+      sum += x.at(from) * w.at({i.back(), c});
+    }
+    return sum;
+  });
+}
+std::vector<OpCase> mlps() {
+  const auto layers = [](const Tensor<double>& x, std::int64_t hidden, std::int64_t out) {
+    return Tensors<double>{x, normal({hidden, x.size(-1)}), normal({hidden}), normal({out, hidden}), normal({out})};
+  };
+  const auto reference = [](const Arrays& x) {
+    Array h = linear_of(x[0], x[1], x[2]);
+    for (double& value : h.values) value *= 0.5 * std::erfc(-value / std::sqrt(2.0));
+    return linear_of(h, x[3], x[4]);
+  };
+  Tensors<double> turned = layers(strided(normal({2, 3, 4})), 5, 3);
+  turned[1] = strided(turned[1]), turned[3] = strided(turned[3]);
+  return {op_case("mlp", [](const auto& x) { return mlp(x[0], x[1], x[2], x[3], x[4]); }, reference,
+                  {layers(normal({2, 3, 4}), 5, 4), layers(normal({19, 2}), 3, 1), layers(normal({4}), 3, 2), layers(normal({0, 4}), 3, 2), turned}, 3)};
+}
+TTT_OP_TABLE("mlp", mlps)
+
+TEST_CASE("A fused MLP is its layers one by one, and its bits do not depend on threads") {
+  const auto values_of = [](bool together, int threads) {
+    const int before = num_threads();
+    set_num_threads(threads);
+    manual_seed(3);
+    Tensors<float> xs{randn<float>({197, 48}), randn<float>({301, 48}), randn<float>({301}), randn<float>({30, 301}), randn<float>({30})};
+    for (Tensor<float>& x : xs) x.requires_grad();
+    const Tensor<float> y = together ? mlp(xs[0], xs[1], xs[2], xs[3], xs[4]) : linear(gelu(linear(xs[0], xs[1], xs[2])), xs[3], xs[4]);  // [197, 30]
+    y.backward(randn<float>({197, 30}));
+    std::vector<std::vector<float>> values{y.to_vector()};
+    for (const Tensor<float>& x : xs) values.push_back(x.grad().to_vector());
+    set_num_threads(before);
+    return values;
+  };
+  const auto composed = values_of(false, 1), fused = values_of(true, 1);
+  CHECK((fused[0] == composed[0]));
+  for (std::size_t i = 1; i < fused.size(); ++i) {
+    double worst = 0, size = 0;
+    for (std::size_t j = 0; j < fused[i].size(); ++j) {
+      worst = std::max(worst, std::abs(double(fused[i][j]) - double(composed[i][j])));
+      size = std::max(size, std::abs(double(composed[i][j])));
+    }
+    INFO("cotangent of input " << i - 1);
+    CHECK(worst <= 1e-6 * size);
+  }
+  for (const int threads : {2, 3}) CHECK((values_of(true, threads) == fused));
+}
+
+TEST_CASE("An MLP whose widths differ names the layer's op") {
+  const auto z = [](const Shape& s) { return zeros<float>(s); };
+  CHECK_THROWS_AS(mlp(z({2, 3}), z({4, 5}), z({4}), z({3, 4}), z({3})), ShapeError);
+  CHECK_THROWS_AS(mlp(z({2, 3}), z({4, 3}), z({4}), z({3, 5}), z({3})), ShapeError);
+  CHECK_THROWS_AS(mlp(z({2, 3}), z({4, 3}), z({5}), z({3, 4}), z({3})), ShapeError);
+}
+
 std::vector<OpCase> norms() {
   const auto affine = [](const Shape& s) {
     return Tensors<double>{normal(s), normal({s.back()}), normal({s.back()})};

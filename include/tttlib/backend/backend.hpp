@@ -5,6 +5,7 @@
 /// error. Outputs never overlap inputs, except in `map`, where an output may be one of the inputs; shapes were
 /// checked by the op.
 
+#include "tttlib/backend/precision.hpp"
 #include "tttlib/backend/table.hpp"
 #if !defined(__CUDACC__)
 #include "tttlib/backend/cpu/verbs.hpp"
@@ -59,6 +60,26 @@ void matmul(View<const T> a, View<const T> b, View<T> c) { TTT_RUN(c, matmul, a,
 /// y [rows, out] = x [rows, in] · w [out, in]ᵀ + bias [out] (null: none)
 template <class T>
 void linear(View<const T> x, View<const T> w, const T* bias, View<T> y) { TTT_RUN(y, linear, x, w, bias, y); }
+/// Whether `mlp` has a kernel there; elsewhere it is composed of `linear`, `map` and `linear`.
+template <class T>
+bool fuses_mlp(Device device) {
+#if defined(TTTLIB_MATMUL_EIGEN) || defined(TTTLIB_MATMUL_BLAS)
+  return false;
+#else
+  return device.is_cpu() && (matmul_precision() == MatmulPrecision::float32 || !std::is_same_v<T, float>);
+#endif
+}
+/// y [R, C'] = gelu(x [R, C] · w1 [M, C]ᵀ + b1 [M]) · w2 [C', M]ᵀ + b2 [C']; the numbers before gelu are kept in `hidden` [R, M]
+/// unless it is null
+template <class T>
+void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, T* hidden, View<T> y) {
+  cpu_backend::mlp(x, w1, b1, w2, b2, hidden, y);
+}
+/// from y's cotangent g [R, C']: gelu(h) and h's cotangent, both [R, M], and x's
+template <class T>
+void mlp_pull(View<const T> w1, View<const T> w2, const T* hidden, View<const T> g, T* activated, T* dh, View<T> dx) {
+  cpu_backend::mlp_pull(w1, w2, hidden, g, activated, dh, dx);
+}
 /// y[.., i, ..] = x[.., index[.., i, ..], ..]; index has y's shape
 template <class T>
 void gather(View<const T> x, View<const std::int64_t> index, std::size_t axis, View<T> y) {

@@ -50,7 +50,7 @@ TTT_FORMULA_1(Sign, x > T(0) ? T(1) : (x < T(0) ? T(-1) : T(0)))
 TTT_FORMULA_1(Relu, x <= T(0) ? T(0) : x)
 TTT_FORMULA_1(Step, x > T(0) ? T(1) : T(0))
 TTT_FORMULA_1(Silu, x* math::sigmoid(x))
-TTT_FORMULA_1(Gelu, T(0.5) * x * (T(1) + math::erf(x * T(inv_sqrt2))))
+TTT_FORMULA_1(Gelu, x* math::Normal<T>(x).cdf)
 TTT_FORMULA_1(GeluTanh,
               T(0.5) * x * (T(1) + math::tanh(T(sqrt_2_over_pi) * (x + T(gelu_cubic) * x * x * x))))
 TTT_FORMULA_1(AddScalar, x + T(p))
@@ -76,6 +76,17 @@ struct SiluGrad {
   double p = 0, q = 0;
   template <class T>
   TTT_HD T operator()(T x) const { return SiluJet<T>(x).first; }
+};
+
+/// GELU with its derivative at one point: xΦ, Φ + xφ, Φ and φ of the standard normal.
+template <class T>
+struct GeluJet {
+  T value, first;
+  TTT_HD explicit GeluJet(T x) {
+    const math::Normal<T> normal(x);
+    value = x * normal.cdf;
+    first = normal.cdf + x * T(inv_sqrt_2pi) * normal.density;
+  }
 };
 
 // --- two operands
@@ -108,14 +119,11 @@ struct SiluGradPull {
     return y * s * (T(1) - s) * (T(2) + x * (T(1) - T(2) * s));
   }
 };
-/// ḡ · (Φ(x) + xφ(x)), Φ and φ of the standard normal
+/// ḡ · (Φ(x) + xφ(x))
 struct GeluPull {
   double p = 0, q = 0;
   template <class T>
-  TTT_HD T operator()(T x, T y) const {
-    const T cdf = T(0.5) * (T(1) + math::erf(x * T(inv_sqrt2)));
-    return y * (cdf + x * T(inv_sqrt_2pi) * math::exp(T(-0.5) * x * x));
-  }
+  TTT_HD T operator()(T x, T y) const { return y * GeluJet<T>(x).first; }
 };
 /// ḡ · d/dx of the tanh form
 struct GeluTanhPull {

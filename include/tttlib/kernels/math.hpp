@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "tttlib/core/config.hpp"
 
@@ -87,6 +88,39 @@ TTT_HD float erf(float x) {
   return a < 1.0f ? x * p : (x < 0.0f ? -far : (x >= 1.0f ? far : x));  // the last arm keeps NaN
 #endif
 }
+
+/// Φ(x), the normal distribution's, and e^{−x²/2}, which its far tail ends in: ½·erfc(|x|/√2) = e^{−x²/2}·P(|x|), P a
+/// polynomial on [0, 6]. Errors of float: 2.2e-7 of the tail up to 6.
+struct NormalDouble {
+  double cdf, density;  // density: without its 1/√(2π)
+  TTT_HD explicit NormalDouble(double x) : cdf(0.5 * ::erfc(-0.70710678118654752440 * x)), density(::exp(-0.5 * x * x)) {}
+};
+struct NormalFloat {
+  float cdf, density;
+  TTT_HD explicit NormalFloat(float x) : density(exp(-0.5f * x * x)) {
+    const float a = abs(x), u = (a > 6.0f ? 6.0f : a) * 0.333333333f - 1.0f;
+    float p = -3.526933790e-04f;
+    p = p * u + 8.277950696e-04f;
+    p = p * u - 2.483405400e-04f;
+    p = p * u - 7.452029019e-05f;
+    p = p * u - 1.800171885e-03f;
+    p = p * u + 3.863758115e-03f;
+    p = p * u - 5.088663655e-03f;
+    p = p * u + 7.919170234e-03f;
+    p = p * u - 1.332913602e-02f;
+    p = p * u + 2.089084290e-02f;
+    p = p * u - 3.120824069e-02f;
+    p = p * u + 4.504124407e-02f;
+    p = p * u - 6.238173592e-02f;
+    p = p * u + 8.240740826e-02f;
+    p = p * u - 1.032013487e-01f;
+    p = p * u + 1.215139448e-01f;
+    const float tail = density * p;
+    cdf = x < 0.0f ? tail : 1.0f - tail;
+  }
+};
+template <class T>
+using Normal = std::conditional_t<std::is_same_v<T, float>, NormalFloat, NormalDouble>;
 
 /// 1 / (1 + e^{−x}); exact limits at ±∞.
 template <class T>

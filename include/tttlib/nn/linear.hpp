@@ -3,7 +3,7 @@
 
 #include "tttlib/nn/init.hpp"
 #include "tttlib/nn/module.hpp"
-#include "tttlib/ops/matmul.hpp"
+#include "tttlib/ops/composed/mlp.hpp"
 
 namespace ttt {
 
@@ -31,7 +31,7 @@ class Mlp : public Module<T> {
     fc1 = this->register_module("fc1", std::make_shared<Linear<T>>(width, hidden));
     fc2 = this->register_module("fc2", std::make_shared<Linear<T>>(hidden, width));
   }
-  Tensor<T> forward(const Tensor<T>& x) override { return (*fc2)(gelu((*fc1)(x))); }
+  Tensor<T> forward(const Tensor<T>& x) override { return mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias); }
 };
 
 }  // namespace ttt

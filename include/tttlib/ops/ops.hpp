@@ -8,6 +8,7 @@
 #include "tttlib/ops/composed/interpolate.hpp"
 #include "tttlib/ops/composed/jacobian.hpp"
 #include "tttlib/ops/composed/loss.hpp"
+#include "tttlib/ops/composed/mlp.hpp"
 #include "tttlib/ops/composed/norm.hpp"
 #include "tttlib/ops/composed/pool.hpp"
 #include "tttlib/ops/composed/softmax.hpp"

@@ -208,11 +208,11 @@ template <class T>
 inline constexpr std::int64_t panel_width = 2 * lanes<T>;
 
 /// All panels of b [depth, n], one after the other, each `panel_width` wide (the last one may be half as wide).
-template <class T>
+template <class T, int kind = 0>
 T* pack_panels(const MatrixRef<const T>& b) {
   constexpr std::int64_t width = panel_width<T>;
   const std::int64_t n = b.columns, depth = b.rows, panels = (n + width - 1) / width;
-  T* packed = packing_buffer<T, 0>(panels * width * depth);
+  T* packed = packing_buffer<T, kind>(panels * width * depth);
   parallel_for(panels, 1 + 65536 / (width * depth + 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p) {
       const std::int64_t columns = n - p * width < width ? n - p * width : width;

@@ -32,6 +32,10 @@ void matmul(View<const T> a, View<const T> b, View<T> c);
 template <class T>
 void linear(View<const T> x, View<const T> w, const T* bias, View<T> y);
 template <class T>
+void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, T* hidden, View<T> y);
+template <class T>
+void mlp_pull(View<const T> w1, View<const T> w2, const T* hidden, View<const T> g, T* activated, T* dh, View<T> dx);
+template <class T>
 void gather(View<const T> x, View<const std::int64_t> index, std::size_t axis, View<T> y);
 template <class T>
 void scatter_add(View<const T> g, View<const std::int64_t> index, std::size_t axis, View<T> y);
@@ -89,6 +93,7 @@ void adamw(View<T> parameter, View<const T> grad, View<T> mean, View<T> variance
 #include "tttlib/backend/cpu/elementwise-inl.hpp"
 #include "tttlib/backend/cpu/index-inl.hpp"
 #include "tttlib/backend/cpu/matmul-inl.hpp"
+#include "tttlib/backend/cpu/mlp-inl.hpp"
 #include "tttlib/backend/cpu/norm-inl.hpp"
 #include "tttlib/backend/cpu/optim-inl.hpp"
 #include "tttlib/backend/cpu/random-inl.hpp"

@@ -1,0 +1,78 @@
+#pragma once
+/// The two layers of an MLP, some rows at a time: the hidden layer is multiplied on while it is in cache.
+/// Legend: R rows, C width, M hidden width, h = x·w1ᵀ + b1.
+/// Operations: 4·R·C·M forward, 4·R·C·M for h̄ and x̄. Bytes: x, y and the weights once; forward writes h if it is kept, and
+/// the way back reads it and writes gelu(h) and h̄, which the products for the weights' gradients need whole.
+
+#include "tttlib/backend/cpu/gemm-inl.hpp"
+#include "tttlib/backend/view.hpp"
+#include "tttlib/kernels/formulas.hpp"
+
+namespace ttt::cpu_backend {
+inline namespace TTTLIB_KERNELS {
+
+/// Calls `run(first, count)` for groups of so few of R rows that their hidden layer stays in L2, on several threads.
+template <class T, class Run>
+void for_mlp_rows(std::int64_t R, std::int64_t M, const Run& run) {
+  std::int64_t rows = 384 * 1024 / (M * static_cast<std::int64_t>(sizeof(T)) + 1);
+  const std::int64_t share = R / (4 * num_threads());  // a few groups for every thread
+  if (rows > share) rows = share;
+  rows = rows < kernel_rows ? kernel_rows : rows / kernel_rows * kernel_rows;
+  parallel_for(R, rows, [&](std::int64_t begin, std::int64_t end) { run(begin, end - begin); });
+}
+template <class T>
+MatrixRef<const T> transposed_matrix(const View<const T>& w) {
+  return {w.data, w.shape[1], w.shape[0], w.strides[1], w.strides[0]};
+}
+template <class T>
+MatrixRef<T> rows_at(T* data, std::int64_t rows, std::int64_t columns) {
+  return {data, rows, columns, columns, 1};
+}
+/// c = start + a·b for panels of the whole b.
+template <class T>
+void whole_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* packed, const T* start, const MatrixRef<T>& c) {
+  gemm_tile(a, b, packed, 0, (b.columns + panel_width<T> - 1) / panel_width<T>, start, 0, c);
+}
+
+/// y [R, C'] = gelu(x·w1ᵀ + b1)·w2ᵀ + b2: x [R, C], w1 [M, C], w2 [C', M]; keeps h [R, M] in `hidden` unless that is null. Rows
+/// of x and y are contiguous.
+template <class T>
+void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, T* hidden, View<T> y) {
+  const std::int64_t R = x.shape[0], C = x.shape[1], M = w1.shape[0], out = w2.shape[0];
+  const MatrixRef<const T> first = transposed_matrix(w1), second = transposed_matrix(w2);  // [C, M], [M, C']
+  const T* packed_first = pack_panels<T, 0>(first);
+  const T* packed_second = pack_panels<T, 6>(second);
+  for_mlp_rows<T>(R, M, [&](std::int64_t row, std::int64_t rows) {
+    T* activated = packing_buffer<T, 7>(rows * M);
+    T* h = hidden ? hidden + row * M : activated;
+    whole_tile(rows_at(x.data + row * C, rows, C), first, packed_first, b1, rows_at(h, rows, M));                             // h [rows, M]
+    TTT_INDEPENDENT
+    for (std::int64_t i = 0; i < rows * M; ++i) activated[i] = formula::Gelu{}(h[i]);                                         // gelu(h) [rows, M]
+    whole_tile(rows_at<const T>(activated, rows, M), second, packed_second, b2, rows_at(y.data + row * out, rows, out));       // y [rows, C']
+  });
+}
+
+/// From h and the cotangent g [R, C'] of y: gelu(h) and h̄ = (g·w2) ⊙ gelu'(h), both [R, M], and dx [R, C] = h̄·w1.
+template <class T>
+void mlp_pull(View<const T> w1, View<const T> w2, const T* hidden, View<const T> g, T* activated, T* dh, View<T> dx) {
+  const std::int64_t R = g.shape[0], out = g.shape[1], M = w1.shape[0], C = w1.shape[1];
+  const MatrixRef<const T> first{w1.data, M, C, w1.strides[0], w1.strides[1]}, second{w2.data, out, M, w2.strides[0], w2.strides[1]};
+  const T* packed_first = pack_panels<T, 0>(first);
+  const T* packed_second = pack_panels<T, 6>(second);
+  for_mlp_rows<T>(R, M, [&](std::int64_t row, std::int64_t rows) {
+    T* __restrict pulled = dh + row * M;
+    T* __restrict a = activated + row * M;
+    const T* __restrict h = hidden + row * M;
+    whole_tile<T>(rows_at(g.data + row * out, rows, out), second, packed_second, nullptr, rows_at(pulled, rows, M));           // g·w2 [rows, M]
+    TTT_INDEPENDENT
+    for (std::int64_t i = 0; i < rows * M; ++i) {
+      const formula::GeluJet<T> gelu(h[i]);
+      a[i] = gelu.value;
+      pulled[i] *= gelu.first;                                                                                                // h̄ [rows, M]
+    }
+    whole_tile<T>(rows_at<const T>(pulled, rows, M), first, packed_first, nullptr, rows_at(dx.data + row * C, rows, C));        // x̄ [rows, C]
+  });
+}
+
+}  // namespace TTTLIB_KERNELS
+}  // namespace ttt::cpu_backend
