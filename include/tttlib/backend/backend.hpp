@@ -5,7 +5,6 @@
 /// error. Outputs never overlap inputs, except in `map`, where an output may be one of the inputs; shapes were
 /// checked by the op.
 
-#include "tttlib/backend/precision.hpp"
 #include "tttlib/backend/table.hpp"
 #if !defined(__CUDACC__)
 #include "tttlib/backend/cpu/verbs.hpp"
@@ -61,12 +60,11 @@ void matmul(View<const T> a, View<const T> b, View<T> c) { TTT_RUN(c, matmul, a,
 template <class T>
 void linear(View<const T> x, View<const T> w, const T* bias, View<T> y) { TTT_RUN(y, linear, x, w, bias, y); }
 /// Whether `mlp` has a kernel there; elsewhere it is composed of `linear`, `map` and `linear`.
-template <class T>
-bool fuses_mlp(Device device) {
+inline bool fuses_mlp([[maybe_unused]] Device device) {
 #if defined(TTTLIB_MATMUL_EIGEN) || defined(TTTLIB_MATMUL_BLAS)
   return false;
 #else
-  return device.is_cpu() && (matmul_precision() == MatmulPrecision::float32 || !std::is_same_v<T, float>);
+  return device.is_cpu();
 #endif
 }
 /// y [R, C'] = gelu(x [R, C] · w1 [M, C]ᵀ + b1 [M]) · w2 [C', M]ᵀ + b2 [C']; the numbers before gelu are kept in `hidden` [R, M]

@@ -14,6 +14,8 @@
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
+inline constexpr std::int64_t bf16_panel_width = 32;  // columns of b: two vectors of sums
+
 #if defined(__x86_64__)
 // The two instructions are written as such, because <immintrin.h> would double the time to compile a small program; the
 // attribute lets a program for any x86-64 hold them, and `has_bf16_products` asks before they run.
@@ -34,7 +36,7 @@ typedef std::uint16_t Halves __attribute__((vector_size(64), aligned(4), may_ali
 
 inline constexpr int rows_of_kernel = 12;           // times two vectors: 24 of 32 registers hold sums
 inline constexpr int rows_of_tail = 4;              // of the kernel for what is left of the rows
-inline constexpr std::int64_t width = 32;           // of a panel of b: two vectors of sums
+inline constexpr std::int64_t width = bf16_panel_width;
 inline constexpr std::int64_t most_depth = 384;     // of a block of k: its panel takes 24 KiB
 inline constexpr std::int64_t rows_of_tile = 96;    // of c: its block of a takes 72 KiB
 
@@ -216,6 +218,36 @@ inline void gemm_bf16_tile(const MatrixRef<const float>& a, const std::uint32_t*
   }
 }
 
+/// Pairs in a packed panel of b.
+inline std::int64_t panel_size_bf16(std::int64_t depth) { return (depth + 1) / 2 * bf16_pairs::width; }
+/// All panels of b [depth, n], one after the other.
+template <int kind>
+const std::uint32_t* pack_panels_bf16(const MatrixRef<const float>& b) {
+  using bf16_pairs::width;
+  const std::int64_t n = b.columns, depth = b.rows, panels = (n + width - 1) / width, size = panel_size_bf16(depth);
+  std::uint32_t* packed = packing_buffer<std::uint32_t, kind>(panels * size);
+  parallel_for(panels, 1 + 65536 / (width * depth + 1), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p)
+      bf16_pairs::pack_panel(b.block(0, depth, p * width, n - p * width < width ? n - p * width : width), packed + p * size);
+  });
+  return packed;
+}
+
+/// Length of the blocks that an inner axis of k is summed in: equal parts, even ones; of none, one empty part.
+inline std::int64_t depth_block_bf16(std::int64_t k) {
+  const std::int64_t blocks = k <= bf16_pairs::most_depth ? 1 : (k + bf16_pairs::most_depth - 1) / bf16_pairs::most_depth;
+  return k == 0 ? 2 : (k + 2 * blocks - 1) / (2 * blocks) * 2;
+}
+
+/// Some rows of c through all of a's columns, `block` of them at a time: c = start + a·b for the panels [first, last) of b.
+inline void gemm_bf16_rows(const MatrixRef<const float>& a, std::int64_t block, const std::uint32_t* packed, std::int64_t first, std::int64_t last,
+                           const float* start, std::int64_t start_row, const MatrixRef<float>& c) {
+  const std::int64_t depth = a.columns;
+  for (std::int64_t at = 0; at == 0 || at < depth; at += block)
+    gemm_bf16_tile(a.block(0, a.rows, at, depth - at < block ? depth - at : block), packed + at / 2 * bf16_pairs::width, panel_size_bf16(depth), first,
+                   last, at == 0 ? start : c.data, at == 0 ? start_row : c.row_stride, c);
+}
+
 /// c = start + bf16(a)·bf16(b) where c has few rows or columns and both operands lie along k: packing would cost more than it helps.
 inline void gemm_bf16_by_dots(const MatrixRef<const float>& a, const MatrixRef<const float>& b, const float* start, std::int64_t start_row,
                               const MatrixRef<float>& c) {
@@ -236,8 +268,7 @@ inline void gemm_bf16(const MatrixRef<const float>& a, const MatrixRef<const flo
   const std::int64_t m = c.rows, n = c.columns, k = a.columns, panels = (n + width - 1) / width;
   if (m == 0 || n == 0) return;
   if ((m <= 2 || n <= 2) && a.column_stride == 1 && b.row_stride == 1) return gemm_bf16_by_dots(a, b, start, start_row, c);
-  const std::int64_t blocks = k <= most_depth ? 1 : (k + most_depth - 1) / most_depth;
-  const std::int64_t block = k == 0 ? 2 : (k + 2 * blocks - 1) / (2 * blocks) * 2;  // equal parts of k, even ones; of none, one empty part
+  const std::int64_t block = depth_block_bf16(k);
   // Whichever is smaller stays in cache from one block of k to the next: b, packed as a whole, or c.
   const std::int64_t span = k > 0 && k < 2 * m ? k : block;
   const std::int64_t row_tiles = (m + rows_of_tile - 1) / rows_of_tile;
@@ -248,31 +279,28 @@ inline void gemm_bf16(const MatrixRef<const float>& a, const MatrixRef<const flo
     column_tiles = column_tiles < 1 ? 1 : column_tiles < panels ? column_tiles : panels;
   }
   for (std::int64_t k0 = 0; k0 == 0 || k0 < k; k0 += span) {
-    const std::int64_t depth = k - k0 < span ? k - k0 : span, panel_size = (depth + 1) / 2 * width;
-    std::uint32_t* packed = packing_buffer<std::uint32_t, 0>(panels * panel_size);
-    parallel_for(panels, 1 + 65536 / (width * depth + 1), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t p = begin; p < end; ++p)
-        pack_panel(b.block(k0, depth, p * width, n - p * width < width ? n - p * width : width), packed + p * panel_size);
-    });
+    const std::int64_t depth = k - k0 < span ? k - k0 : span;
+    const std::uint32_t* packed = pack_panels_bf16<0>(b.block(k0, depth, 0, n));
+    const float* from = k0 == 0 ? start : c.data;
+    const std::int64_t from_row = k0 == 0 ? start_row : c.row_stride;
     parallel_for(row_tiles * column_tiles, 1, [&](std::int64_t tile, std::int64_t) {
       const std::int64_t i = tile / column_tiles, j = tile % column_tiles;
       const auto border = [&](std::int64_t at) { return at == row_tiles ? m : m * at / row_tiles / rows_of_kernel * rows_of_kernel; };
       const std::int64_t row = border(i), rows = border(i + 1) - row;
       if (rows == 0) return;
-      const MatrixRef<float> out = c.block(row, rows, 0, n);
-      for (std::int64_t at = 0; at == 0 || at < depth; at += block) {
-        const bool first = k0 + at == 0;
-        const float* from = first ? start : c.data;
-        const std::int64_t from_row = first ? start_row : c.row_stride;
-        gemm_bf16_tile(a.block(row, rows, k0 + at, depth - at < block ? depth - at : block), packed + at / 2 * width, panel_size,
-                       j * panels / column_tiles, (j + 1) * panels / column_tiles, from ? from + row * from_row : nullptr, from_row, out);
-      }
+      gemm_bf16_rows(a.block(row, rows, k0, depth), block, packed, j * panels / column_tiles, (j + 1) * panels / column_tiles,
+                     from ? from + row * from_row : nullptr, from_row, c.block(row, rows, 0, n));
     });
   }
 }
 #undef TTT_AVX512_BF16
 #else
 inline bool has_bf16_products() { return false; }
+inline std::int64_t depth_block_bf16(std::int64_t k) { return k; }
+template <int kind>
+const std::uint32_t* pack_panels_bf16(const MatrixRef<const float>&) { return nullptr; }
+inline void gemm_bf16_rows(const MatrixRef<const float>&, std::int64_t, const std::uint32_t*, std::int64_t, std::int64_t, const float*, std::int64_t,
+                           const MatrixRef<float>&) {}
 inline void gemm_bf16(const MatrixRef<const float>&, const MatrixRef<const float>&, const float*, std::int64_t, const MatrixRef<float>&) {}
 #endif
 

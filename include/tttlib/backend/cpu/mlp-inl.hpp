@@ -5,6 +5,7 @@
 /// the way back reads it and writes gelu(h) and h̄, which the products for the weights' gradients need whole.
 
 #include "tttlib/backend/cpu/gemm-inl.hpp"
+#include "tttlib/backend/cpu/gemm_bf16-inl.hpp"
 #include "tttlib/backend/view.hpp"
 #include "tttlib/kernels/formulas.hpp"
 
@@ -28,27 +29,54 @@ template <class T>
 MatrixRef<T> rows_at(T* data, std::int64_t rows, std::int64_t columns) {
   return {data, rows, columns, columns, 1};
 }
-/// c = start + a·b for panels of the whole b.
-template <class T>
-void whole_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* packed, const T* start, const MatrixRef<T>& c) {
-  gemm_tile(a, b, packed, 0, (b.columns + panel_width<T> - 1) / panel_width<T>, start, 0, c);
-}
+
+/// A matrix [k, n] packed for products with a few rows at a time, in the precision that the caller has chosen; of one `kind`
+/// a thread has one.
+template <class T, int kind>
+class PackedMatrix {
+ public:
+  explicit PackedMatrix(const MatrixRef<const T>& b) : b_(b) {
+    if constexpr (std::is_same_v<T, float>) round_ = matmul_precision() == MatmulPrecision::bfloat16;
+    if constexpr (std::is_same_v<T, float>)
+      if (round_ && has_bf16_products()) {
+        pairs_ = pack_panels_bf16<kind>(b);
+        return;
+      }
+    if constexpr (std::is_same_v<T, float>)
+      if (round_) b_ = rounded_to_bf16<kind + 1>(b);
+    packed_ = pack_panels<T, kind>(b_);
+  }
+  /// c [rows, n] = start [n] (null: 0) + a [rows, k] · b, on this thread.
+  void multiply(const MatrixRef<const T>& a, const T* start, const MatrixRef<T>& c) const {
+    if constexpr (std::is_same_v<T, float>)
+      if (pairs_) return gemm_bf16_rows(a, depth_block_bf16(b_.rows), pairs_, 0, (b_.columns + bf16_panel_width - 1) / bf16_panel_width, start, 0, c);
+    MatrixRef<const T> rows = a;
+    if constexpr (std::is_same_v<T, float>)
+      if (round_) rows = rounded_to_bf16<kind + 2>(a);
+    gemm_tile(rows, b_, packed_, 0, (b_.columns + panel_width<T> - 1) / panel_width<T>, start, 0, c);
+  }
+
+ private:
+  MatrixRef<const T> b_;
+  bool round_ = false;
+  const T* packed_ = nullptr;              // panels of numbers
+  const std::uint32_t* pairs_ = nullptr;   // or of pairs in bf16
+};
 
 /// y [R, C'] = gelu(x·w1ᵀ + b1)·w2ᵀ + b2: x [R, C], w1 [M, C], w2 [C', M]; keeps h [R, M] in `hidden` unless that is null. Rows
 /// of x and y are contiguous.
 template <class T>
 void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, T* hidden, View<T> y) {
   const std::int64_t R = x.shape[0], C = x.shape[1], M = w1.shape[0], out = w2.shape[0];
-  const MatrixRef<const T> first = transposed_matrix(w1), second = transposed_matrix(w2);  // [C, M], [M, C']
-  const T* packed_first = pack_panels<T, 0>(first);
-  const T* packed_second = pack_panels<T, 6>(second);
+  const PackedMatrix<T, 10> first(transposed_matrix(w1));   // [C, M]
+  const PackedMatrix<T, 20> second(transposed_matrix(w2));  // [M, C']
   for_mlp_rows<T>(R, M, [&](std::int64_t row, std::int64_t rows) {
     T* activated = packing_buffer<T, 7>(rows * M);
     T* h = hidden ? hidden + row * M : activated;
-    whole_tile(rows_at(x.data + row * C, rows, C), first, packed_first, b1, rows_at(h, rows, M));                             // h [rows, M]
+    first.multiply(rows_at(x.data + row * C, rows, C), b1, rows_at(h, rows, M));                                              // h [rows, M]
     TTT_INDEPENDENT
     for (std::int64_t i = 0; i < rows * M; ++i) activated[i] = formula::Gelu{}(h[i]);                                         // gelu(h) [rows, M]
-    whole_tile(rows_at<const T>(activated, rows, M), second, packed_second, b2, rows_at(y.data + row * out, rows, out));       // y [rows, C']
+    second.multiply(rows_at<const T>(activated, rows, M), b2, rows_at(y.data + row * out, rows, out));                        // y [rows, C']
   });
 }
 
@@ -56,21 +84,20 @@ void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const
 template <class T>
 void mlp_pull(View<const T> w1, View<const T> w2, const T* hidden, View<const T> g, T* activated, T* dh, View<T> dx) {
   const std::int64_t R = g.shape[0], out = g.shape[1], M = w1.shape[0], C = w1.shape[1];
-  const MatrixRef<const T> first{w1.data, M, C, w1.strides[0], w1.strides[1]}, second{w2.data, out, M, w2.strides[0], w2.strides[1]};
-  const T* packed_first = pack_panels<T, 0>(first);
-  const T* packed_second = pack_panels<T, 6>(second);
+  const PackedMatrix<T, 10> first({w1.data, M, C, w1.strides[0], w1.strides[1]});
+  const PackedMatrix<T, 20> second({w2.data, out, M, w2.strides[0], w2.strides[1]});
   for_mlp_rows<T>(R, M, [&](std::int64_t row, std::int64_t rows) {
     T* __restrict pulled = dh + row * M;
     T* __restrict a = activated + row * M;
     const T* __restrict h = hidden + row * M;
-    whole_tile<T>(rows_at(g.data + row * out, rows, out), second, packed_second, nullptr, rows_at(pulled, rows, M));           // g·w2 [rows, M]
+    second.multiply(rows_at(g.data + row * out, rows, out), nullptr, rows_at(pulled, rows, M));                               // g·w2 [rows, M]
     TTT_INDEPENDENT
     for (std::int64_t i = 0; i < rows * M; ++i) {
       const formula::GeluJet<T> gelu(h[i]);
       a[i] = gelu.value;
       pulled[i] *= gelu.first;                                                                                                // h̄ [rows, M]
     }
-    whole_tile<T>(rows_at<const T>(pulled, rows, M), first, packed_first, nullptr, rows_at(dx.data + row * C, rows, C));        // x̄ [rows, C]
+    first.multiply(rows_at<const T>(pulled, rows, M), nullptr, rows_at(dx.data + row * C, rows, C));                          // x̄ [rows, C]
   });
 }
 

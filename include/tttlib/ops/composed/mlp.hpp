@@ -15,7 +15,7 @@ Tensor<T> mlp(const Tensor<T>& x, const Tensor<T>& w1, const Tensor<T>& b1, cons
   const bool defined = x.defined() && w1.defined() && b1.defined() && w2.defined() && b2.defined();
   const bool fits = defined && x.dim() >= 1 && w1.dim() == 2 && w2.dim() == 2 && x.size(-1) == w1.size(1) && w1.size(0) == w2.size(1) &&
                     b1.shape() == Shape{w1.size(0)} && b2.shape() == Shape{w2.size(0)};
-  bool together = fits && backend::fuses_mlp<T>(x.device());
+  bool together = fits && backend::fuses_mlp(x.device());
   for (const Tensor<T>* other : {&w1, &b1, &w2, &b2}) together = together && other->device() == x.device();
   if (!together || x.numel() == 0) return definition({x, w1, b1, w2, b2});  // which reports what does not fit
   const std::int64_t C = w1.size(1), M = w1.size(0), out = w2.size(0);
