@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The full test, from nothing: builds with g++ and runs every test; checks headers and a consumer project with clang;
-# runs core and autograd tests under the address and undefined-behaviour sanitizers; compiles the shared headers
-# with nvcc where there is one. Ends with a table of steps and times.
+# The full test, from nothing: compiles the CUDA kernels where there is nvcc (no GPU is needed); builds with g++ and runs
+# every test; checks headers and a consumer project with clang; runs core and autograd tests under the address and
+# undefined-behaviour sanitizers. Ends with a table of steps and times.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 "$root/scripts/setup.sh" test
@@ -33,7 +33,15 @@ skipped() { printf '%-58s skipped: %s\n' "$1" "$2"; table+=("$(printf '%-58s ski
 werror=OFF
 if [ "$(${CXX:-c++} -dumpversion | cut -d. -f1)" = 12 ]; then werror=ON; fi
 
-if step "release: configure" cmake --preset release -DTTTLIB_WERROR=$werror &&
+cuda=OFF
+if command -v nvcc > /dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then cuda=ON; fi
+cuda_kernels() {
+  if [ $cuda = ON ]; then step "nvcc: kernels and headers" cmake --build --preset release -j "$jobs" --target tttlib_cuda tttlib_cuda_headers
+  else skipped "nvcc: kernels and headers" "no nvcc on this machine"; fi
+}
+
+if step "release: configure" cmake --preset release -DTTTLIB_WERROR=$werror -DTTTLIB_CUDA=$cuda &&
+   cuda_kernels &&
    step "release: build" cmake --build --preset release -j "$jobs"; then
   step "release: tests" ctest --preset release -j "$jobs" --no-tests=error -LE clang || true
   step "clang: headers and consumer project" ctest --preset release -j "$jobs" --no-tests=error -L clang || true
@@ -42,12 +50,6 @@ if step "sanitizers: configure" cmake --preset asan &&
    step "sanitizers: build" cmake --build --preset asan -j "$jobs"; then
   step "sanitizers: core and autograd tests" ctest --preset asan -j "$jobs" --no-tests=error || true
 fi
-if command -v nvcc > /dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
-  step "nvcc: core and backend headers" cmake --build --preset release --target tttlib_cuda_headers || true
-else
-  skipped "nvcc: core and backend headers" "no nvcc on this machine"
-fi
-
 echo
 printf '%s\n' "${table[@]}"
 printf 'in all: %d s\n' "$SECONDS"

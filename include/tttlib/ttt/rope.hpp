@@ -14,7 +14,7 @@ template <class T>
 class Rope {
  public:
   /// Throws ShapeError if the channels are not a multiple of 4.
-  Rope(std::int64_t height, std::int64_t width, std::int64_t channels)
+  Rope(std::int64_t height, std::int64_t width, std::int64_t channels, Device device = cpu())
       : cosine_(Shape{height, width, channels / 2, 1}), sine_(Shape{height, width, channels / 2, 1}) {
     if (channels % 4 != 0) fail<ShapeError>("rope", concat("channels must be a multiple of 4: ", channels));
     const std::int64_t frequencies = channels / 4, pairs = channels / 2;
@@ -28,6 +28,7 @@ class Rope {
           cosine_.data()[at] = static_cast<T>(std::cos(angle));
           sine_.data()[at] = static_cast<T>(std::sin(angle));
         }
+    cosine_ = cosine_.to(device), sine_ = sine_.to(device);
   }
 
   /// Rotates the channel pairs of a grid: [B, h, w, C] -> [B, h, w, C].

@@ -52,7 +52,7 @@ class TttBlock : public Module<T> {
     const Tensor<T> all = (*qkv)(x);                                                          // [B, h, w, 3C + 3d]
     if (!rope_) return all;
     const Tensors<T> parts = split(all, {channels_, channels_, all.size(3) - 2 * channels_}, -1);
-    const Rope<T> rope(x.size(1), x.size(2), channels_);
+    const Rope<T> rope(x.size(1), x.size(2), channels_, x.device());
     return cat<T>({rope(parts[0]), rope(parts[1]), parts[2]}, -1);                            // [B, h, w, 3C + 3d]
   }
 

@@ -272,7 +272,7 @@ void gemm(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* sta
   // Few rows do not pay for a copy of b, and short rows of b lie close enough together as they are.
   const bool direct = b.column_stride == 1 && (m <= 2 * kernel_rows || b.row_stride <= 2 * panel_width<T>);
   const std::int64_t blocks = packed_bytes / (n * depth_block * static_cast<std::int64_t>(sizeof(T)));
-  const std::int64_t most = direct ? k : (blocks > 1 ? blocks : 1) * depth_block;  // rows of b that are packed at a time
+  const std::int64_t most = direct && k > 0 ? k : (blocks > 1 ? blocks : 1) * depth_block;  // rows of b that are packed at a time
   for (std::int64_t k0 = 0; k0 == 0 || k0 < k; k0 += most) {
     const std::int64_t depth = k - k0 < most ? k - k0 : most;
     const MatrixRef<const T> b_part = b.block(k0, depth, 0, n);
