@@ -28,6 +28,7 @@ class CachingAllocator {
   void* allocate(std::size_t bytes) {
     const std::size_t size = rounded(bytes);
     const std::lock_guard lock(mutex_);
+    if (size < bytes) out_of_memory(bytes);  // rounded past the largest number
     void* block = is_large(size) ? large_block(size) : small_block(size);
     if (!block) out_of_memory(bytes);
     in_use_ += size;

@@ -31,7 +31,11 @@ class Mlp : public Module<T> {
     fc1 = this->register_module("fc1", std::make_shared<Linear<T>>(width, hidden));
     fc2 = this->register_module("fc2", std::make_shared<Linear<T>>(hidden, width));
   }
-  Tensor<T> forward(const Tensor<T>& x) override { return mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias); }
+  Tensor<T> forward(const Tensor<T>& x) override {
+    // Layer by layer where somebody wants to hear of each: a summary, or who reads the error.
+    if (module_call_log() || x.dim() < 1 || x.size(-1) != fc1->weight.size(1)) return (*fc2)(gelu((*fc1)(x)));
+    return mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias);
+  }
 };
 
 }  // namespace ttt
