@@ -26,8 +26,8 @@ T reduce_neighbours(const T* x, std::int64_t n) {
   using Vector = typename VectorOf<T>::type;
   constexpr int registers = 128 / vector_bytes;
   constexpr std::int64_t step = registers * lanes<T>;
-  Vector partial[registers];
-  for (Vector& p : partial) p = Vector{} + R::template identity<T>();
+  alignas(vector_bytes) Vector partial[registers];
+  for (int r = 0; r < registers; ++r) partial[r] = Vector{} + R::template identity<T>();
   std::int64_t i = 0;
   for (; i + step <= n; i += step)
     for (int r = 0; r < registers; ++r) partial[r] = R::combine(partial[r], *reinterpret_cast<const Vector*>(x + i + r * lanes<T>));
