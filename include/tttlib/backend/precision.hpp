@@ -1,5 +1,5 @@
 #pragma once
-/// With what precision float matrices are multiplied: a choice of the program, read by every backend.
+/// With what precision float matrices are multiplied: a choice of the program; the CPU backend reads it.
 
 #include <atomic>
 #include <utility>

@@ -1,5 +1,5 @@
 #pragma once
-/// exp, tanh, sigmoid and erf for float without branches, so that compilers turn loops over them into vector code.
+/// exp, tanh, sigmoid, erf and the normal distribution for float without branches, so that compilers turn loops over them into vector code.
 /// The polynomials are least-squares fits on Chebyshev nodes; worst relative errors (float against double) stand
 /// beside each. Double uses the standard library: it is for checks, where the last bit counts more than speed.
 
@@ -90,7 +90,7 @@ TTT_HD float erf(float x) {
 }
 
 /// Φ(x), the normal distribution's, and e^{−x²/2}, which its far tail ends in: ½·erfc(|x|/√2) = e^{−x²/2}·P(|x|), P a
-/// polynomial on [0, 6]. Errors of float: 2.2e-7 of the tail up to 6.
+/// polynomial on [0, 6]. Errors of float, as a share of the tail: 2.3e-7 up to 2, 1.1e-6 up to 6.
 struct NormalDouble {
   double cdf, density;  // density: without its 1/√(2π)
   TTT_HD explicit NormalDouble(double x) : cdf(0.5 * ::erfc(-0.70710678118654752440 * x)), density(::exp(-0.5 * x * x)) {}
