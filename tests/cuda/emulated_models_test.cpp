@@ -1,5 +1,6 @@
 // Whole layers and models on the emulated GPU, beside the CPU: fused TTT heads at orders 0, 1 and 2, inner training with
 // every inner model, training steps.
+#include "../ttt/heads_example.hpp"
 #include "catch.hpp"
 #include "emulation.hpp"
 #include "tttlib/models/configs.hpp"
@@ -9,23 +10,12 @@
 #include "tttlib/testing/compare.hpp"
 #include "tttlib/ttt/inner_models.hpp"
 #include "tttlib/ttt/inner_scan.hpp"
-#include "tttlib/ttt/ttt_heads.hpp"
 
 using namespace ttt;
+using namespace heads_test;
 
 namespace {
 
-struct Sizes {
-  std::int64_t images, height, width, heads, d;
-};
-std::ostream& operator<<(std::ostream& out, const Sizes& s) {
-  return out << s.images << " images, " << s.height << " x " << s.width << ", " << s.heads << " heads of " << s.d;
-}
-template <class T>
-Tensors<T> example(const Sizes& s) {
-  return {randn<T>({s.images, s.height, s.width, 3 * (s.heads + 1) * s.d}), mul(randn<T>({1, s.heads, s.d, s.d}), T(0.4)),
-          mul(randn<T>({1, s.heads, s.d, s.d}), T(0.4)), mul(randn<T>({s.d, 1, 3, 3}), T(0.4))};
-}
 template <class T>
 Tensors<T> on_gpu(const Tensors<T>& xs) {
   Tensors<T> all;

@@ -1,26 +1,15 @@
 // The fused heads of a block against their nested definition: values, gradients, gradients of gradients.
 #include "catch.hpp"
+#include "heads_example.hpp"
 #include "tttlib/core/parallel.hpp"
 #include "tttlib/testing/check_grads.hpp"
 #include "tttlib/testing/compare.hpp"
-#include "tttlib/ttt/ttt_heads.hpp"
 
 using namespace ttt;
+using namespace heads_test;
 
 namespace {
 
-struct Sizes {
-  std::int64_t images, height, width, heads, d;
-};
-std::ostream& operator<<(std::ostream& out, const Sizes& s) {
-  return out << s.images << " images, " << s.height << " x " << s.width << ", " << s.heads << " heads of " << s.d;
-}
-
-template <class T>
-Tensors<T> example(const Sizes& s) {
-  return {randn<T>({s.images, s.height, s.width, 3 * (s.heads + 1) * s.d}), mul(randn<T>({1, s.heads, s.d, s.d}), T(0.4)),
-          mul(randn<T>({1, s.heads, s.d, s.d}), T(0.4)), mul(randn<T>({s.d, 1, 3, 3}), T(0.4))};
-}
 template <class T>
 Tensor<T> heads(const Tensors<T>& x, TttPath path) {
   return ttt_heads<T>(x[0], {x[1], x[2], x[3]}, path);

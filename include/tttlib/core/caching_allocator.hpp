@@ -28,7 +28,7 @@ class CachingAllocator {
   void* allocate(std::size_t bytes) {
     const std::size_t size = rounded(bytes);
     const std::lock_guard lock(mutex_);
-    if (size < bytes) out_of_memory(bytes);  // rounded past the largest number
+    if (bytes > no_limit / 2) out_of_memory(bytes);  // what is rounded up from it might not be counted
     void* block = is_large(size) ? large_block(size) : small_block(size);
     if (!block) out_of_memory(bytes);
     in_use_ += size;
@@ -140,7 +140,6 @@ class CachingAllocator {
     std::size_t bytes = peak_ / 8;
     if (bytes > (std::size_t(64) << 20)) bytes = std::size_t(64) << 20;
     bytes = bytes < least ? least : (bytes + Memory::page - 1) / Memory::page * Memory::page;
-    if (least < size) return false;  // too large to count
     void* segment = fits(bytes) ? memory_.segment(bytes) : nullptr;
     if (!segment) {
       release();

@@ -22,7 +22,8 @@ struct ClippedStepPull {
   TTT_HD T operator()(T U, T g) const { return U * of_U + g * of_g; }
 };
 
-/// (P, R) = (e S(z2), e z1 S'(z2)): what kᵀ is multiplied with for the inner gradient of a GLU.
+/// (P, R) = (e S(z2), e z1 S'(z2)): the cotangents of z1 and z2 from that, e, of z1 S(z2). For the inner gradient of a GLU,
+/// which is kᵀ (P, R), and for the way back of the answer o = y1 S(y2).
 template <class T>
 struct GluTerms {
   T P, R;
@@ -49,15 +50,5 @@ struct GluTermsPull {
 /// o = y1 S(y2)
 template <class T>
 TTT_HD T glu_answer(T y1, T y2) { return y1 * SiluJet<T>(y2).value; }
-/// (ȳ1, ȳ2) = (ō S(y2), ō y1 S'(y2))
-template <class T>
-struct GluAnswerPull {
-  T y1_bar, y2_bar;
-  TTT_HD GluAnswerPull(T y1, T y2, T o_bar) {
-    const SiluJet<T> s(y2);
-    y1_bar = o_bar * s.value;
-    y2_bar = o_bar * y1 * s.first;
-  }
-};
 
 }  // namespace ttt::formula

@@ -32,8 +32,8 @@ class Mlp : public Module<T> {
     fc2 = this->register_module("fc2", std::make_shared<Linear<T>>(hidden, width));
   }
   Tensor<T> forward(const Tensor<T>& x) override {
-    // Layer by layer where somebody wants to hear of each: a summary, or who reads the error.
-    if (module_call_log() || x.dim() < 1 || x.size(-1) != fc1->weight.size(1)) return (*fc2)(gelu((*fc1)(x)));
+    // Layer by layer where there is no kernel, or where somebody wants to hear of each: a summary, or who reads an error.
+    if (module_call_log() || !detail::fuses_mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias)) return (*fc2)(gelu((*fc1)(x)));
     return mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias);
   }
 };

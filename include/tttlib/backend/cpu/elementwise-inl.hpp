@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "tttlib/backend/cpu/verbs.hpp"
-#include "tttlib/backend/merge_axes.hpp"
+#include "tttlib/backend/axes.hpp"
 #include "tttlib/core/parallel.hpp"
 
 namespace ttt::cpu_backend {

@@ -5,6 +5,7 @@
 /// Every element of c is summed over k in one fixed order, by fused multiply-adds where the processor has them: the
 /// result does not depend on tiles, and so neither on threads.
 
+#include <type_traits>
 #include <vector>
 
 #include "tttlib/backend/cpu/vector.hpp"
@@ -22,7 +23,19 @@ struct MatrixRef {
   MatrixRef block(std::int64_t row, std::int64_t row_count, std::int64_t column, std::int64_t column_count) const {
     return {data + row * row_stride + column * column_stride, row_count, column_count, row_stride, column_stride};
   }
+  MatrixRef transposed() const { return {data, columns, rows, column_stride, row_stride}; }
+  /// Reading is always allowed.
+  operator MatrixRef<const T>() const
+    requires(!std::is_const_v<T>)
+  {
+    return {data, rows, columns, row_stride, column_stride};
+  }
 };
+/// Contiguous rows of `width` numbers.
+template <class T>
+MatrixRef<T> rows_of(T* x, std::int64_t rows, std::int64_t width) {
+  return {x, rows, width, width, 1};
+}
 
 inline constexpr int kernel_rows = vector_bytes == 64 ? 8 : 6;  // as many sums as registers hold
 inline constexpr int tail_rows = 4;                             // of the kernel for what is left of the rows

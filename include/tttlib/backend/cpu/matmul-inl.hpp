@@ -67,8 +67,7 @@ void matmul(View<const T> a, View<const T> b, View<T> c) {
 
 template <class T>
 void linear(View<const T> x, View<const T> w, const T* bias, View<T> y) {
-  const MatrixRef<const T> weight{w.data, w.shape[1], w.shape[0], w.strides[1], w.strides[0]};  // [in, out]
-  multiply<T>(matrix_at(x, 0), weight, bias, 0, matrix_at(y, 0), matmul_precision());
+  multiply<T>(matrix_at(x, 0), matrix_at(w, 0).transposed(), bias, 0, matrix_at(y, 0), matmul_precision());  // [rows, in] x [in, out]
 }
 
 }  // namespace TTTLIB_KERNELS

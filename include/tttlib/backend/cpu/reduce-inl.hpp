@@ -142,22 +142,11 @@ void reduce_columns(const Walk<2>& kept, const Walk<1>& reduced, const T* x, T* 
 
 template <class R, class T>
 void reduce_with(View<const T> x, View<T> y) {
-  Shape kept_shape, reduced_shape;
-  Strides kept_y, kept_x, reduced_x;
-  for (std::size_t axis = 0; axis < x.shape.size(); ++axis) {
-    if (y.shape[axis] == x.shape[axis]) {
-      kept_shape.push_back(x.shape[axis]);
-      kept_y.push_back(y.strides[axis]);
-      kept_x.push_back(x.strides[axis]);
-    } else {
-      reduced_shape.push_back(x.shape[axis]);
-      reduced_x.push_back(x.strides[axis]);
-    }
-  }
-  if (numel(kept_shape) == 0) return;
-  if (numel(reduced_shape) == 0) return fill(y, R::template identity<T>());
-  const Walk<2> kept(kept_shape, {kept_y, kept_x});
-  const Walk<1> reduced(reduced_shape, {reduced_x});
+  const backend::ReducedAxes axes(x.shape, x.strides, y.shape, y.strides);
+  if (numel(axes.kept) == 0) return;
+  if (numel(axes.reduced) == 0) return fill(y, R::template identity<T>());
+  const Walk<2> kept(axes.kept, {axes.kept_y, axes.kept_x});
+  const Walk<1> reduced(axes.reduced, {axes.reduced_x});
   const bool columns = kept.inner() > 1 && kept.inner_stride(1) == 1 && reduced.inner_stride(0) != 1;
   if (columns) reduce_columns<R>(kept, reduced, x.data, y.data);
   else reduce_rows<R>(kept, reduced, x.data, y.data);

@@ -32,11 +32,7 @@ void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_ro
     j += step;
   }
 }
-/// Rows of `width` numbers, and the same transposed.
-template <class T>
-MatrixRef<const T> rows_of(const T* x, std::int64_t rows, std::int64_t width) {
-  return {x, rows, width, width, 1};
-}
+/// Rows of `width` numbers, `stride` apart, transposed.
 template <class T>
 MatrixRef<const T> columns_of(const T* x, std::int64_t rows, std::int64_t width, std::int64_t stride) {
   return {x, width, rows, 1, stride};

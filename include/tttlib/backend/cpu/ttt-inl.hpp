@@ -101,12 +101,13 @@ void clipped_step_pull(const T* __restrict g, std::int64_t rows, std::int64_t co
     }
 }
 
-/// z [n, 2d] = (z1, z2) → (P, R) = (e ⊙ S(z2), e ⊙ z1 ⊙ S'(z2)) with e = −c·v.
+/// z [n, 2d] = (z1, z2) → (P, R) = (e ⊙ S(z2), e ⊙ z1 ⊙ S'(z2)) with e = scale·x: for the inner gradient x = v and −c, for
+/// the way back of the answer x = ō and 1.
 template <class T>
-void glu_inner_terms(const T* __restrict v, std::int64_t n, std::int64_t width, T c, T* __restrict z) {
-  for (std::int64_t i = 0; i < n; ++i, v += width, z += 2 * width)
+void glu_terms(const T* __restrict x, T scale, std::int64_t n, std::int64_t width, T* __restrict z) {
+  for (std::int64_t i = 0; i < n; ++i, x += width, z += 2 * width)
     for (std::int64_t j = 0; j < width; ++j) {
-      const formula::GluTerms<T> terms(z[j], z[width + j], -c * v[j]);
+      const formula::GluTerms<T> terms(z[j], z[width + j], scale * x[j]);
       z[j] = terms.P;
       z[width + j] = terms.R;
     }
@@ -117,19 +118,9 @@ void glu_answer(const T* __restrict y, std::int64_t n, std::int64_t width, T* __
   for (std::int64_t i = 0; i < n; ++i, y += 2 * width, o += width)
     for (std::int64_t j = 0; j < width; ++j) o[j] = formula::glu_answer(y[j], y[width + j]);
 }
-/// y → (ȳ1, ȳ2) = (ō ⊙ S(y2), ō ⊙ y1 ⊙ S'(y2)).
-template <class T>
-void glu_answer_pull(const T* __restrict cotangent, std::int64_t n, std::int64_t width, T* __restrict y) {
-  for (std::int64_t i = 0; i < n; ++i, cotangent += width, y += 2 * width)
-    for (std::int64_t j = 0; j < width; ++j) {
-      const formula::GluAnswerPull<T> pull(y[j], y[width + j], cotangent[j]);
-      y[j] = pull.y1_bar;
-      y[width + j] = pull.y2_bar;
-    }
-}
 /// From z and the cotangents (P̄, R̄): all = (P, R, z̄1, z̄2) [n, 4d], and v ← v̄ = −c·ē.
 template <class T>
-void glu_inner_terms_pull(const T* __restrict z, const T* __restrict pulled, std::int64_t n, std::int64_t width, T c, T* __restrict v, T* __restrict all) {
+void glu_terms_pull(const T* __restrict z, const T* __restrict pulled, std::int64_t n, std::int64_t width, T c, T* __restrict v, T* __restrict all) {
   for (std::int64_t i = 0; i < n; ++i, z += 2 * width, pulled += 2 * width, v += width, all += 4 * width)
     for (std::int64_t j = 0; j < width; ++j) {
       const formula::GluTermsPull<T> pull(z[j], z[width + j], -c * v[j], pulled[j], pulled[width + j]);
@@ -151,7 +142,7 @@ void glu_inner_gradient(const View<const T>& k, const View<const T>& v, std::int
     load_tokens(k, b, h, first, n, d, s.x);
     load_tokens(v, b, h, first, n, d, s.y);
     product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);         // z [n, 2d] = k (w1, w2)
-    glu_inner_terms(s.y, n, d, c, s.both);                                                       // P, R [n, 2d]
+    glu_terms(s.y, -c, n, d, s.both);                                                            // P, R [n, 2d]
     product_in_cache<T>(columns_of(s.x, n, d, d), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d);     // g [d, 2d] += kᵀ (P, R)
   }
 }
@@ -198,7 +189,7 @@ void glu_pull(const View<const T>& q, const View<const T>& k, const View<const T
     load_tokens(q, b, h, first, n, d, s.x);
     load_tokens(o, b, h, first, n, d, s.y);
     product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);         // y [n, 2d]
-    glu_answer_pull(s.y, n, d, s.both);                                                          // ȳ [n, 2d]
+    glu_terms(s.y, T(1), n, d, s.both);                                                          // ȳ [n, 2d]
     product_in_cache<T>(columns_of(s.x, n, d, d), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d);     // U [d, 2d] += qᵀ ȳ
     product_in_cache<T>(rows_of(s.both, n, 2 * d), s.transposed, d, nullptr, 0, s.y, d);          // q̄ [n, d] = ȳ (u1, u2)ᵀ
     store_tokens(s.y, d, b, h, first, n, dq);
@@ -214,7 +205,7 @@ void glu_pull(const View<const T>& q, const View<const T>& k, const View<const T
     load_tokens(v, b, h, first, n, d, s.y);
     product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);         // z [n, 2d]
     product_in_cache<T>(rows_of(s.x, n, d), s.sum, 2 * d, nullptr, 0, s.other, 2 * d);            // P̄, R̄ [n, 2d] = k (G1, G2)
-    glu_inner_terms_pull(s.both, s.other, n, d, c, s.y, s.four);                                 // P, R, z̄1, z̄2 [n, 4d]; v̄ [n, d]
+    glu_terms_pull(s.both, s.other, n, d, c, s.y, s.four);                                       // P, R, z̄1, z̄2 [n, 4d]; v̄ [n, d]
     store_tokens(s.y, d, b, h, first, n, dv);
     product_in_cache<T>(columns_of(s.x, n, d, d), s.four + 2 * d, 4 * d, dw, 2 * d, dw, 2 * d);   // w̄ [d, 2d] += kᵀ z̄
     product_in_cache<T>(rows_of(s.four, n, 4 * d), s.transposed, d, nullptr, 0, s.x, d);          // k̄ [n, d]

@@ -95,11 +95,7 @@ void multiply(const L& run, const View<const T>& a, const View<const T>& b, T be
   batch[longest] = 1;
   const Walk<3> calls(batch, steps);
   for (std::int64_t call = 0; call < calls.count; ++call) {
-    std::int64_t at[3] = {}, rest = call;
-    for (int axis = calls.rank - 1; axis >= 0; --axis) {
-      for (int i = 0; i < 3; ++i) at[i] += rest % calls.shape[axis] * calls.strides[i][axis];
-      rest /= calls.shape[axis];
-    }
+    const Offsets<3> at = calls(call);
     product.c = c.data + at[0], product.b = a.data + at[1], product.a = b.data + at[2];
     run.gemm(product);
   }

@@ -84,20 +84,9 @@ struct ReduceByBlock {
 template <class R, class L, class T>
 void reduce_with(View<const T> x, View<T> y) {
   const L run("reduce", y.device);
-  Shape kept_shape, reduced_shape;
-  Strides kept_y, kept_x, reduced_x;
-  for (std::size_t axis = 0; axis < x.shape.size(); ++axis) {
-    if (y.shape[axis] == x.shape[axis]) {
-      kept_shape.push_back(x.shape[axis]);
-      kept_y.push_back(y.strides[axis]);
-      kept_x.push_back(x.strides[axis]);
-    } else {
-      reduced_shape.push_back(x.shape[axis]);
-      reduced_x.push_back(x.strides[axis]);
-    }
-  }
-  const Walk<2> kept(kept_shape, {kept_y, kept_x});
-  const Walk<1> reduced(reduced_shape, {reduced_x});
+  const backend::ReducedAxes axes(x.shape, x.strides, y.shape, y.strides);
+  const Walk<2> kept(axes.kept, {axes.kept_y, axes.kept_x});
+  const Walk<1> reduced(axes.reduced, {axes.reduced_x});
   const std::int64_t outputs = kept.count, n = reduced.count;
   if (outputs == 0) return;
   const bool by_thread = n <= 32 || (outputs > 1 && kept.inner_stride(1) == 1 && reduced.inner_stride(0) != 1);
@@ -109,7 +98,7 @@ void reduce_with(View<const T> x, View<T> y) {
   if (by_thread) for_each(run, outputs * parts, ReduceByThread<R, T>{part});
   else run.blocks(std::min<std::int64_t>(outputs * parts, 65535), block_threads, shared_size<T>(block_threads), ReduceByBlock<R, T>{part});
   if (parts == 1) return;
-  const Walk<2> walk(kept_shape, {kept_y, contiguous_strides(kept_shape)});
+  const Walk<2> walk(axes.kept, {axes.kept_y, contiguous_strides(axes.kept)});
   for_each(run, outputs, CombineParts<R, T>{partial.data(), parts, outputs, y.data, walk});
 }
 template <class L, class T>

@@ -169,9 +169,9 @@ struct TttGluPull {
       product<false>(block, t.x, t.weights, t.both, n, d, 2 * d);                                  // y [n, 2d]
       block.each_of(n * d, [&](int i) {                                                            // ȳ [n, 2d]
         const int token = i / d, j = i % d;
-        const formula::GluAnswerPull<T> pull(t.both(token, j), t.both(token, d + j), o.at(b, h, first + token, j));
-        t.both(token, j) = pull.y1_bar;
-        t.both(token, d + j) = pull.y2_bar;
+        const formula::GluTerms<T> terms(t.both(token, j), t.both(token, d + j), o.at(b, h, first + token, j));
+        t.both(token, j) = terms.P;
+        t.both(token, d + j) = terms.R;
       });
       product<true>(block, t.x.turned(), t.both, t.sum, d, n, 2 * d);                              // U [d, 2d] += qᵀ ȳ
       product<false>(block, t.both, t.weights.turned(), t.y, n, 2 * d, d);                         // q̄ [n, d] = ȳ (u1, u2)ᵀ

@@ -33,10 +33,10 @@ void add_attention(Verbs<T>& verbs);        // attention.hpp
 template <class L, class T>
 void add_ttt_heads(Verbs<T>& verbs);        // ttt.hpp
 
-/// Calls f(name, verb) for every entry of a table.
+/// Calls f(verb) for every entry of a table.
 template <class T, class F>
 void for_each_verb(Verbs<T>& verbs, const F& f) {
-#define TTT_VERB(name) f(#name, verbs.name);
+#define TTT_VERB(name) f(verbs.name);
   TTT_VERB(fill) TTT_VERB(copy) TTT_VERB(where) TTT_VERB(reduce) TTT_VERB(arg_reduce) TTT_VERB(all_finite) TTT_VERB(cumsum)
   TTT_VERB(matmul) TTT_VERB(linear) TTT_VERB(gather) TTT_VERB(scatter_add) TTT_VERB(conv) TTT_VERB(conv_input_grad)
   TTT_VERB(conv_weight_grad) TTT_VERB(depthwise) TTT_VERB(depthwise_input_grad) TTT_VERB(depthwise_weight_grad) TTT_VERB(softmax)
@@ -44,8 +44,8 @@ void for_each_verb(Verbs<T>& verbs, const F& f) {
   TTT_VERB(attention) TTT_VERB(attention_pull) TTT_VERB(ttt_glu) TTT_VERB(ttt_glu_pull) TTT_VERB(ttt_dwconv) TTT_VERB(ttt_dwconv_pull)
   TTT_VERB(adamw)
 #undef TTT_VERB
-  for (auto& verb : verbs.map_unary) f("map", verb);
-  for (auto& verb : verbs.map_binary) f("map", verb);
+  for (auto& verb : verbs.map_unary) f(verb);
+  for (auto& verb : verbs.map_binary) f(verb);
 }
 
 /// Every verb of float or double.
@@ -76,7 +76,7 @@ struct MissingVerb<T (*)(A...)> {
 };
 template <class T>
 void fill_gaps(Verbs<T>& verbs) {
-  for_each_verb(verbs, [](const char*, auto& verb) {
+  for_each_verb(verbs, [](auto& verb) {
     if (!verb) verb = MissingVerb<std::remove_reference_t<decltype(verb)>>::call;
   });
 }

@@ -1,7 +1,7 @@
 #pragma once
-/// Where the elements of strided operands are, computed by each thread from the number of its element.
+/// Where the elements of strided operands are, computed from the number of the element: by each thread, or by the host.
 
-#include "tttlib/backend/merge_axes.hpp"
+#include "tttlib/backend/axes.hpp"
 #include "tttlib/core/config.hpp"
 
 namespace ttt::cuda_backend {
@@ -10,7 +10,7 @@ namespace ttt::cuda_backend {
 template <int K>
 struct Offsets {
   std::int64_t at[K];
-  TTT_DEVICE std::int64_t operator[](int k) const { return at[k]; }
+  TTT_HD std::int64_t operator[](int k) const { return at[k]; }
 };
 
 /// K operands of one shape walked together, axes merged where all operands allow it: one multiplication per operand if
@@ -37,7 +37,7 @@ struct Walk {
   std::int64_t inner_stride(int k) const { return strides[k][rank - 1]; }
 
   /// Of element i in row-major order.
-  TTT_DEVICE Offsets<K> operator()(std::int64_t i) const {
+  TTT_HD Offsets<K> operator()(std::int64_t i) const {
     Offsets<K> offsets{};
     for (int axis = rank - 1; axis > 0; --axis) {
       const std::int64_t above = count <= 0x7fffffff ? static_cast<std::uint32_t>(i) / static_cast<std::uint32_t>(shape[axis]) : i / shape[axis];

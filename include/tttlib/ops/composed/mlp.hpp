@@ -7,17 +7,23 @@
 
 namespace ttt {
 
+namespace detail {
+/// Whether `mlp` of these operands has a kernel. Not where they do not fit together: the layers say best what is wrong.
+template <class T>
+bool fuses_mlp(const Tensor<T>& x, const Tensor<T>& w1, const Tensor<T>& b1, const Tensor<T>& w2, const Tensor<T>& b2) {
+  for (const Tensor<T>* operand : {&x, &w1, &b1, &w2, &b2})
+    if (!operand->defined() || operand->device() != x.device()) return false;
+  return backend::fuses_mlp(x.device()) && x.numel() > 0 && x.dim() >= 1 && w1.dim() == 2 && w2.dim() == 2 && x.size(-1) == w1.size(1) &&
+         w1.size(0) == w2.size(1) && b1.shape() == Shape{w1.size(0)} && b2.shape() == Shape{w2.size(0)};
+}
+}  // namespace detail
+
 /// linear(gelu(linear(x, w1, b1)), w2, b2):   x [.., C], w1 [M, C], b1 [M], w2 [C', M], b2 [C']   ->   [.., C'].
 /// Throws ShapeError if the widths differ.
 template <class T>
 Tensor<T> mlp(const Tensor<T>& x, const Tensor<T>& w1, const Tensor<T>& b1, const Tensor<T>& w2, const Tensor<T>& b2) {
   const auto definition = [](const Tensors<T>& xs) { return linear(gelu(linear(xs[0], xs[1], xs[2])), xs[3], xs[4]); };
-  const bool defined = x.defined() && w1.defined() && b1.defined() && w2.defined() && b2.defined();
-  const bool fits = defined && x.dim() >= 1 && w1.dim() == 2 && w2.dim() == 2 && x.size(-1) == w1.size(1) && w1.size(0) == w2.size(1) &&
-                    b1.shape() == Shape{w1.size(0)} && b2.shape() == Shape{w2.size(0)};
-  bool together = fits && backend::fuses_mlp(x.device());
-  for (const Tensor<T>* other : {&w1, &b1, &w2, &b2}) together = together && other->device() == x.device();
-  if (!together || x.numel() == 0) return definition({x, w1, b1, w2, b2});  // which reports what does not fit
+  if (!detail::fuses_mlp(x, w1, b1, w2, b2)) return definition({x, w1, b1, w2, b2});
   const std::int64_t C = w1.size(1), M = w1.size(0), out = w2.size(0);
   const Tensors<T> xs{contiguous(reshape(x, {x.numel() / C, C})), w1, contiguous(b1), w2, contiguous(b2)};
   const std::int64_t R = xs[0].size(0);

@@ -1,5 +1,5 @@
 #pragma once
-/// Fewer axes for the same walk over several operands.
+/// Which axes a kernel walks: fewer for the same walk over several operands; those that a reduction keeps.
 
 #include "tttlib/core/shape.hpp"
 
@@ -26,5 +26,24 @@ TTT_NOINLINE void merge_axes(const Shape& full, const Strides (&all)[K], Shape& 
     for (std::size_t k = 0; k < K; ++k) strides[k].push_back(1);
   }
 }
+
+/// The axes of a reduction of x to y, both with as many of them: kept where their lengths agree, reduced elsewhere.
+struct ReducedAxes {
+  Shape kept, reduced;
+  Strides kept_y, kept_x, reduced_x;
+
+  ReducedAxes(const Shape& shape_x, const Strides& strides_x, const Shape& shape_y, const Strides& strides_y) {
+    for (std::size_t axis = 0; axis < shape_x.size(); ++axis) {
+      if (shape_y[axis] == shape_x[axis]) {
+        kept.push_back(shape_x[axis]);
+        kept_y.push_back(strides_y[axis]);
+        kept_x.push_back(strides_x[axis]);
+      } else {
+        reduced.push_back(shape_x[axis]);
+        reduced_x.push_back(strides_x[axis]);
+      }
+    }
+  }
+};
 
 }  // namespace ttt::backend
