@@ -18,19 +18,32 @@ constexpr std::int64_t whole_lanes(std::int64_t n) {
   return (n + lanes<T> - 1) / lanes<T> * lanes<T>;
 }
 
+/// Rows of numbers, `row` apart.
+template <class T>
+struct Rows {
+  T* data;
+  std::int64_t row;
+};
+
 /// c = start + a·b for operands in cache: b [depth, columns] with rows of b_row numbers, columns whole registers.
 template <class T>
-void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, T* c,
+void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, const Rows<T>& c,
                       std::int64_t columns) {
   for (std::int64_t j = 0; j < columns;) {
     const bool two = columns - j >= 2 * lanes<T>;
     const std::int64_t step = two ? 2 * lanes<T> : lanes<T>;
-    const MatrixRef<T> out{c + j, a.rows, step, columns, 1};
+    const MatrixRef<T> out{c.data + j, a.rows, step, c.row, 1};
     const T* from = start ? start + j : nullptr;
     if (two) gemm_panel<2>(a, b + j, b_row, from, start_row, out);
     else gemm_panel<1>(a, b + j, b_row, from, start_row, out);
     j += step;
   }
+}
+/// The same with contiguous rows of c.
+template <class T>
+void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, T* c,
+                      std::int64_t columns) {
+  product_in_cache(a, b, b_row, start, start_row, Rows<T>{c, columns}, columns);
 }
 /// Rows of `width` numbers, `stride` apart, transposed.
 template <class T>
@@ -56,6 +69,34 @@ void store_tokens(const T* __restrict from, std::int64_t width, std::int64_t b, 
   T* to = x.data + b * x.strides[0] + h * x.strides[1] + first * x.strides[2];
   for (std::int64_t i = 0; i < n; ++i, to += x.strides[2], from += width)
     for (std::int64_t c = 0; c < x.shape[3]; ++c) to[c * x.strides[3]] = from[c];
+}
+
+/// Where kernels can work on the tokens of x [B, H, N, d] from `first` on without a copy: null unless their numbers are
+/// neighbours and fill whole registers.
+template <class T>
+T* tokens_in_place(const View<T>& x, std::int64_t b, std::int64_t h, std::int64_t first) {
+  if (x.strides[3] != 1 || x.shape[3] % lanes<std::remove_const_t<T>> != 0) return nullptr;
+  return x.data + b * x.strides[0] + h * x.strides[1] + first * x.strides[2];
+}
+/// Those n tokens to read: in place, or copied to `buffer` as rows of `width` numbers.
+template <class T>
+Rows<const T> read_tokens(const View<const T>& x, std::int64_t b, std::int64_t h, std::int64_t first, std::int64_t n, std::int64_t width, T* buffer) {
+  if (const T* at = tokens_in_place(x, b, h, first)) return {at, x.strides[2]};
+  load_tokens(x, b, h, first, n, width, buffer);
+  return {buffer, width};
+}
+/// n rows of d numbers as an operand of a product.
+template <class T>
+MatrixRef<const T> token_matrix(const Rows<const T>& tokens, std::int64_t n, std::int64_t d) {
+  return {tokens.data, n, d, tokens.row, 1};
+}
+/// Calls compute(rows) with where those n tokens are to be written: in place, or `buffer`, copied to x afterwards.
+template <class T, class Compute>
+void write_tokens(const View<T>& x, std::int64_t b, std::int64_t h, std::int64_t first, std::int64_t n, std::int64_t width, T* buffer,
+                  const Compute& compute) {
+  if (T* at = tokens_in_place(x, b, h, first)) return compute(Rows<T>{at, x.strides[2]});
+  compute(Rows<T>{buffer, width});
+  store_tokens(buffer, width, b, h, first, n, x);
 }
 
 }  // namespace TTTLIB_KERNELS

@@ -20,13 +20,13 @@ inline namespace TTTLIB_KERNELS {
 template <class T>
 struct GluScratch {
   std::int64_t width;
-  T *x, *y, *both, *other, *four, *weights, *sum, *gradient, *transposed;
+  T *x, *y, *out, *both, *other, *four, *weights, *sum, *gradient, *transposed;
 
   explicit GluScratch(std::int64_t d) : width(whole_lanes<T>(d)) {
     const std::int64_t tokens = token_block * width, square = width * width;
-    T* at = packing_buffer<T, 4>(10 * tokens + 10 * square);
+    T* at = packing_buffer<T, 4>(11 * tokens + 10 * square);
     const auto take = [&](std::int64_t count) { return std::exchange(at, at + count); };
-    x = take(tokens), y = take(tokens);                           // [n, d] each: tokens
+    x = take(tokens), y = take(tokens), out = take(tokens);       // [n, d] each: tokens that cannot stay where they are
     both = take(2 * tokens), other = take(2 * tokens);            // [n, 2d] each: z1 and z2, or their cotangents
     four = take(4 * tokens);                                      // [n, 4d]
     weights = take(2 * square), sum = take(2 * square), gradient = take(2 * square);  // [d, 2d] each
@@ -104,8 +104,9 @@ void clipped_step_pull(const T* __restrict g, std::int64_t rows, std::int64_t co
 /// z [n, 2d] = (z1, z2) → (P, R) = (e ⊙ S(z2), e ⊙ z1 ⊙ S'(z2)) with e = scale·x: for the inner gradient x = v and −c, for
 /// the way back of the answer x = ō and 1.
 template <class T>
-void glu_terms(const T* __restrict x, T scale, std::int64_t n, std::int64_t width, T* __restrict z) {
-  for (std::int64_t i = 0; i < n; ++i, x += width, z += 2 * width)
+void glu_terms(const Rows<const T>& tokens, T scale, std::int64_t n, std::int64_t width, T* __restrict z) {
+  const T* __restrict x = tokens.data;
+  for (std::int64_t i = 0; i < n; ++i, x += tokens.row, z += 2 * width)
     for (std::int64_t j = 0; j < width; ++j) {
       const formula::GluTerms<T> terms(z[j], z[width + j], scale * x[j]);
       z[j] = terms.P;
@@ -114,21 +115,25 @@ void glu_terms(const T* __restrict x, T scale, std::int64_t n, std::int64_t widt
 }
 /// y [n, 2d] = (y1, y2) → o = y1 ⊙ S(y2).
 template <class T>
-void glu_answer(const T* __restrict y, std::int64_t n, std::int64_t width, T* __restrict o) {
-  for (std::int64_t i = 0; i < n; ++i, y += 2 * width, o += width)
+void glu_answer(const T* __restrict y, std::int64_t n, std::int64_t width, const Rows<T>& answer) {
+  T* __restrict o = answer.data;
+  for (std::int64_t i = 0; i < n; ++i, y += 2 * width, o += answer.row)
     for (std::int64_t j = 0; j < width; ++j) o[j] = formula::glu_answer(y[j], y[width + j]);
 }
-/// From z and the cotangents (P̄, R̄): all = (P, R, z̄1, z̄2) [n, 4d], and v ← v̄ = −c·ē.
+/// From z, v and the cotangents (P̄, R̄): all = (P, R, z̄1, z̄2) [n, 4d], and v̄ = −c·ē.
 template <class T>
-void glu_terms_pull(const T* __restrict z, const T* __restrict pulled, std::int64_t n, std::int64_t width, T c, T* __restrict v, T* __restrict all) {
-  for (std::int64_t i = 0; i < n; ++i, z += 2 * width, pulled += 2 * width, v += width, all += 4 * width)
+void glu_terms_pull(const T* __restrict z, const Rows<const T>& values, const T* __restrict pulled, std::int64_t n, std::int64_t width, T c,
+                    const Rows<T>& values_bar, T* __restrict all) {
+  const T* __restrict v = values.data;
+  T* __restrict v_bar = values_bar.data;
+  for (std::int64_t i = 0; i < n; ++i, z += 2 * width, pulled += 2 * width, v += values.row, v_bar += values_bar.row, all += 4 * width)
     for (std::int64_t j = 0; j < width; ++j) {
       const formula::GluTermsPull<T> pull(z[j], z[width + j], -c * v[j], pulled[j], pulled[width + j]);
       all[j] = pull.P;
       all[width + j] = pull.R;
       all[2 * width + j] = pull.z1_bar;
       all[3 * width + j] = pull.z2_bar;
-      v[j] = -c * pull.e_bar;
+      v_bar[j] = -c * pull.e_bar;
     }
 }
 
@@ -139,11 +144,10 @@ void glu_inner_gradient(const View<const T>& k, const View<const T>& v, std::int
   std::fill(s.sum, s.sum + 2 * d * d, T(0));
   for (std::int64_t first = 0; first < N; first += token_block) {
     const std::int64_t n = std::min(token_block, N - first);
-    load_tokens(k, b, h, first, n, d, s.x);
-    load_tokens(v, b, h, first, n, d, s.y);
-    product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);         // z [n, 2d] = k (w1, w2)
-    glu_terms(s.y, -c, n, d, s.both);                                                            // P, R [n, 2d]
-    product_in_cache<T>(columns_of(s.x, n, d, d), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d);     // g [d, 2d] += kᵀ (P, R)
+    const MatrixRef<const T> keys = token_matrix(read_tokens(k, b, h, first, n, d, s.x), n, d);
+    product_in_cache<T>(keys, s.weights, 2 * d, nullptr, 0, s.both, 2 * d);                       // z [n, 2d] = k (w1, w2)
+    glu_terms(read_tokens(v, b, h, first, n, d, s.y), -c, n, d, s.both);                          // P, R [n, 2d]
+    product_in_cache<T>(keys.transposed(), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d);            // g [d, 2d] += kᵀ (P, R)
   }
 }
 
@@ -163,10 +167,9 @@ void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1
     clipped_step(s.sum, d, 2 * d, rate, s.weights);                                              // u [d, 2d]
     for (std::int64_t first = 0; first < N; first += token_block) {
       const std::int64_t n = std::min(token_block, N - first);
-      load_tokens(q, b, h, first, n, d, s.x);
-      product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);       // y [n, 2d] = q (u1, u2)
-      glu_answer(s.both, n, d, s.y);                                                             // o [n, d]
-      store_tokens(s.y, d, b, h, first, n, o);
+      const MatrixRef<const T> queries = token_matrix(read_tokens(q, b, h, first, n, d, s.x), n, d);
+      product_in_cache<T>(queries, s.weights, 2 * d, nullptr, 0, s.both, 2 * d);                  // y [n, 2d] = q (u1, u2)
+      write_tokens(o, b, h, first, n, d, s.out, [&](const Rows<T>& to) { glu_answer(s.both, n, d, to); });  // o [n, d]
     }
   });
 }
@@ -186,13 +189,13 @@ void glu_pull(const View<const T>& q, const View<const T>& k, const View<const T
   std::fill(s.sum, s.sum + 2 * d * d, T(0));
   for (std::int64_t first = 0; first < N; first += token_block) {
     const std::int64_t n = std::min(token_block, N - first);
-    load_tokens(q, b, h, first, n, d, s.x);
-    load_tokens(o, b, h, first, n, d, s.y);
-    product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);         // y [n, 2d]
-    glu_terms(s.y, T(1), n, d, s.both);                                                          // ȳ [n, 2d]
-    product_in_cache<T>(columns_of(s.x, n, d, d), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d);     // U [d, 2d] += qᵀ ȳ
-    product_in_cache<T>(rows_of(s.both, n, 2 * d), s.transposed, d, nullptr, 0, s.y, d);          // q̄ [n, d] = ȳ (u1, u2)ᵀ
-    store_tokens(s.y, d, b, h, first, n, dq);
+    const MatrixRef<const T> queries = token_matrix(read_tokens(q, b, h, first, n, d, s.x), n, d);
+    product_in_cache<T>(queries, s.weights, 2 * d, nullptr, 0, s.both, 2 * d);                    // y [n, 2d]
+    glu_terms(read_tokens(o, b, h, first, n, d, s.y), T(1), n, d, s.both);                        // ȳ [n, 2d]
+    product_in_cache<T>(queries.transposed(), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d);         // U [d, 2d] += qᵀ ȳ
+    write_tokens(dq, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
+      product_in_cache<T>(rows_of(s.both, n, 2 * d), s.transposed, d, nullptr, 0, to, d);         // q̄ [n, d] = ȳ (u1, u2)ᵀ
+    });
   }
   for (std::int64_t i = 0; i < 2 * d * d; ++i) dw[i] += s.sum[i];
   clipped_step_pull(s.gradient, d, 2 * d, rate, s.sum);                                          // U becomes G [d, 2d]
@@ -201,15 +204,17 @@ void glu_pull(const View<const T>& q, const View<const T>& k, const View<const T
   transpose_halves(s.weights, d, s.transposed + 2 * d * d);
   for (std::int64_t first = 0; first < N; first += token_block) {
     const std::int64_t n = std::min(token_block, N - first);
-    load_tokens(k, b, h, first, n, d, s.x);
-    load_tokens(v, b, h, first, n, d, s.y);
-    product_in_cache<T>(rows_of(s.x, n, d), s.weights, 2 * d, nullptr, 0, s.both, 2 * d);         // z [n, 2d]
-    product_in_cache<T>(rows_of(s.x, n, d), s.sum, 2 * d, nullptr, 0, s.other, 2 * d);            // P̄, R̄ [n, 2d] = k (G1, G2)
-    glu_terms_pull(s.both, s.other, n, d, c, s.y, s.four);                                       // P, R, z̄1, z̄2 [n, 4d]; v̄ [n, d]
-    store_tokens(s.y, d, b, h, first, n, dv);
-    product_in_cache<T>(columns_of(s.x, n, d, d), s.four + 2 * d, 4 * d, dw, 2 * d, dw, 2 * d);   // w̄ [d, 2d] += kᵀ z̄
-    product_in_cache<T>(rows_of(s.four, n, 4 * d), s.transposed, d, nullptr, 0, s.x, d);          // k̄ [n, d]
-    store_tokens(s.x, d, b, h, first, n, dk);
+    const MatrixRef<const T> keys = token_matrix(read_tokens(k, b, h, first, n, d, s.x), n, d);
+    const Rows<const T> values = read_tokens(v, b, h, first, n, d, s.y);
+    product_in_cache<T>(keys, s.weights, 2 * d, nullptr, 0, s.both, 2 * d);                       // z [n, 2d]
+    product_in_cache<T>(keys, s.sum, 2 * d, nullptr, 0, s.other, 2 * d);                          // P̄, R̄ [n, 2d] = k (G1, G2)
+    write_tokens(dv, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
+      glu_terms_pull(s.both, values, s.other, n, d, c, to, s.four);                              // P, R, z̄1, z̄2 [n, 4d]; v̄ [n, d]
+    });
+    product_in_cache<T>(keys.transposed(), s.four + 2 * d, 4 * d, dw, 2 * d, dw, 2 * d);          // w̄ [d, 2d] += kᵀ z̄
+    write_tokens(dk, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
+      product_in_cache<T>(rows_of(s.four, n, 4 * d), s.transposed, d, nullptr, 0, to, d);         // k̄ [n, d]
+    });
   }
 }
 
