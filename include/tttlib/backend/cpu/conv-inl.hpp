@@ -4,6 +4,7 @@
 /// other strides are free. Results do not depend on the number of threads: every output is summed by one
 /// thread in a fixed order, and weight gradients over fixed groups of images, added in order.
 
+#include <algorithm>
 #include <vector>
 
 #include "tttlib/backend/cpu/matmul-inl.hpp"
@@ -11,17 +12,18 @@
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
-/// w [O, Cg, kh, kw] -> [O, kh·kw·Cg]: the order in which patches are laid out.
+/// w [O, Cg, kh, kw] -> [O, kh·kw·Cg]: the order in which patches are laid out; in a buffer of this thread.
 template <class T>
-std::vector<T> pack_kernels(View<const T> w) {
+const T* pack_kernels(View<const T> w) {
   const std::int64_t outputs = w.shape[0], channels = w.shape[1], kh = w.shape[2], kw = w.shape[3];
-  std::vector<T> packed(static_cast<std::size_t>(w.numel()));
-  T* to = packed.data();
+  T* packed = packing_buffer<T, 30>(w.numel());
   for (std::int64_t o = 0; o < outputs; ++o)
-    for (std::int64_t i = 0; i < kh; ++i)
-      for (std::int64_t j = 0; j < kw; ++j)
-        for (std::int64_t c = 0; c < channels; ++c)
-          *to++ = w.data[o * w.strides[0] + c * w.strides[1] + i * w.strides[2] + j * w.strides[3]];
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const T* from = w.data + o * w.strides[0] + c * w.strides[1];
+      T* to = packed + o * kh * kw * channels + c;
+      for (std::int64_t i = 0; i < kh; ++i)
+        for (std::int64_t j = 0; j < kw; ++j, to += channels) *to = from[i * w.strides[2] + j * w.strides[3]];
+    }
   return packed;
 }
 
@@ -49,35 +51,43 @@ struct ConvSizes {
   }
 };
 
-/// Visits the channel runs of the patches of output rows [first, first + count): `visit(pixel, patch)` with
-/// pointers to group_in channels, or `outside(patch)` where the patch hangs over the border.
+/// Visits the patches of output rows [first, first + count) in runs as long as they are neighbours in the image:
+/// `visit(pixels, patch, n)` for n numbers, or `outside(patch, n)` where the patch hangs over the border.
 template <class T, class P, class Visit, class Outside>
 void walk_patches(T* image, const Strides& strides, const Shape& shape, const ConvSizes& s,
                   const ConvGeometry& geometry, std::int64_t first, std::int64_t count, P* patches,
                   const Visit& visit, const Outside& outside) {
+  const bool neighbours = strides[2] == s.group_in && geometry.dilation[1] == 1;  // a row of a patch is one run
   for (std::int64_t oh = first; oh < first + count; ++oh)
-    for (std::int64_t ow = 0; ow < s.out_columns; ++ow)
+    for (std::int64_t ow = 0; ow < s.out_columns; ++ow) {
+      const std::int64_t left = ow * geometry.stride[1] - geometry.padding[1];
       for (std::int64_t i = 0; i < s.kh; ++i) {
         const std::int64_t ih = oh * geometry.stride[0] - geometry.padding[0] + i * geometry.dilation[0];
-        for (std::int64_t j = 0; j < s.kw; ++j, patches += s.group_in) {
-          const std::int64_t iw = ow * geometry.stride[1] - geometry.padding[1] + j * geometry.dilation[1];
-          if (ih < 0 || ih >= shape[1] || iw < 0 || iw >= shape[2]) outside(patches);
-          else visit(image + ih * strides[1] + iw * strides[2], patches);
+        const bool inside = ih >= 0 && ih < shape[1];
+        for (std::int64_t j = 0; j < s.kw;) {
+          const std::int64_t iw = left + j * geometry.dilation[1];
+          const bool visible = inside && iw >= 0 && iw < shape[2];
+          std::int64_t taps = 1;
+          if (!inside) taps = s.kw - j;
+          else if (neighbours && visible) taps = std::min(s.kw - j, shape[2] - iw);
+          if (visible) visit(image + ih * strides[1] + iw * strides[2], patches, taps * s.group_in);
+          else outside(patches, taps * s.group_in);
+          patches += taps * s.group_in, j += taps;
         }
       }
+    }
 }
 
 template <class T>
 void lay_out_patches(const T* image, const Strides& strides, const Shape& shape, const ConvSizes& s,
                      const ConvGeometry& geometry, std::int64_t first, std::int64_t count, T* patches) {
-  const std::int64_t n = s.group_in;
   walk_patches(
       image, strides, shape, s, geometry, first, count, patches,
-      [n](const T* __restrict pixel, T* __restrict patch) {
-        for (std::int64_t c = 0; c < n; ++c) patch[c] = pixel[c];
+      [](const T* __restrict pixels, T* __restrict patch, std::int64_t n) {
+        for (std::int64_t i = 0; i < n; ++i) patch[i] = pixels[i];
       },
-      [n](T* patch) {
-        for (std::int64_t c = 0; c < n; ++c) patch[c] = T(0);
+      [](T* patch, std::int64_t n) {
+        for (std::int64_t i = 0; i < n; ++i) patch[i] = T(0);
       });
 }
 
@@ -93,7 +103,7 @@ template <class T>
 void conv(View<const T> x, View<const T> w, const ConvGeometry& geometry, View<T> y) {
   const MatmulPrecision precision = matmul_precision();  // of this thread, for all that help it
   const ConvSizes s(y.shape, w.shape, geometry);
-  const std::vector<T> kernels = pack_kernels(w);
+  const T* kernels = pack_kernels(w);
   const std::int64_t blocks = s.blocks();
   parallel_for(y.shape[0] * blocks, 1, [&](std::int64_t unit, std::int64_t) {
     const std::int64_t image = unit / blocks, first = unit % blocks * s.block,
@@ -103,7 +113,7 @@ void conv(View<const T> x, View<const T> w, const ConvGeometry& geometry, View<T
     for (std::int64_t group = 0; group < s.groups; ++group) {
       lay_out_patches(x.data + image * x.strides[0] + group * s.group_in, x.strides, x.shape, s, geometry,
                       first, rows, patches);
-      const T* k = kernels.data() + group * s.group_out * s.patch;
+      const T* k = kernels + group * s.group_out * s.patch;
       T* out = y.data + image * y.strides[0] + first * y.strides[1] + group * s.group_out;
       multiply<T>({patches, pixels, s.patch, s.patch, 1}, {k, s.patch, s.group_out, 1, s.patch}, nullptr, 0,
                   {out, pixels, s.group_out, y.strides[2], 1}, precision);
@@ -115,7 +125,7 @@ template <class T>
 void conv_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geometry, View<T> x) {
   const MatmulPrecision precision = matmul_precision();  // of this thread, for all that help it
   const ConvSizes s(g.shape, w.shape, geometry);
-  const std::vector<T> kernels = pack_kernels(w);
+  const T* kernels = pack_kernels(w);
   fill(x, T(0));
   parallel_for(x.shape[0], 1, [&](std::int64_t image, std::int64_t) {
     T* patches = patch_buffer<T>(s.block * s.out_columns * s.patch);
@@ -124,16 +134,15 @@ void conv_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geome
                          pixels = rows * s.out_columns;
       for (std::int64_t group = 0; group < s.groups; ++group) {
         const T* in = g.data + image * g.strides[0] + first * g.strides[1] + group * s.group_out;
-        const T* k = kernels.data() + group * s.group_out * s.patch;
+        const T* k = kernels + group * s.group_out * s.patch;
         multiply<T>({in, pixels, s.group_out, g.strides[2], 1}, {k, s.group_out, s.patch, s.patch, 1}, nullptr, 0,
                     {patches, pixels, s.patch, s.patch, 1}, precision);
-        const std::int64_t n = s.group_in;
         walk_patches(
-            x.data + image * x.strides[0] + group * n, x.strides, x.shape, s, geometry, first, rows, patches,
-            [n](T* __restrict pixel, const T* __restrict patch) {
-              for (std::int64_t c = 0; c < n; ++c) pixel[c] += patch[c];
+            x.data + image * x.strides[0] + group * s.group_in, x.strides, x.shape, s, geometry, first, rows, patches,
+            [](T* __restrict pixels, const T* __restrict patch, std::int64_t n) {
+              for (std::int64_t i = 0; i < n; ++i) pixels[i] += patch[i];
             },
-            [](const T*) {});
+            [](const T*, std::int64_t) {});
       }
     }
   });

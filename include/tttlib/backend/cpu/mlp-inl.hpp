@@ -4,6 +4,8 @@
 /// Operations: 4·R·C·M forward, 4·R·C·M for h̄ and x̄. Bytes: x, y and the weights once; forward writes h if it is kept, and
 /// the way back reads it and writes gelu(h) and h̄, which the products for the weights' gradients need whole.
 
+#include <algorithm>
+
 #include "tttlib/backend/cpu/matmul-inl.hpp"
 #include "tttlib/kernels/formulas.hpp"
 
@@ -13,10 +15,11 @@ inline namespace TTTLIB_KERNELS {
 /// Calls `run(first, count)` for groups of so few of R rows that their hidden layer stays in L2, on several threads.
 template <class T, class Run>
 void for_mlp_rows(std::int64_t R, std::int64_t M, const Run& run) {
-  std::int64_t rows = 384 * 1024 / (M * static_cast<std::int64_t>(sizeof(T)) + 1);
-  const std::int64_t share = R / (4 * num_threads());  // a few groups for every thread
-  if (rows > share) rows = share;
-  rows = rows < kernel_rows ? kernel_rows : rows / kernel_rows * kernel_rows;
+  constexpr std::int64_t enough = 64;  // rows that pay for reading the weights
+  const std::int64_t most = 384 * 1024 / (M * static_cast<std::int64_t>(sizeof(T)) + 1), threads = num_threads();
+  const std::int64_t groups = std::clamp(R / (threads * enough), std::int64_t(1), std::int64_t(4)) * threads;  // a few for every thread
+  const std::int64_t share = (R + groups - 1) / groups;
+  const std::int64_t rows = (std::max<std::int64_t>(std::min(most, share), 1) + kernel_rows - 1) / kernel_rows * kernel_rows;
   parallel_for(R, rows, [&](std::int64_t begin, std::int64_t end) { run(begin, end - begin); });
 }
 
