@@ -17,26 +17,45 @@ namespace ttt {
 
 namespace detail {
 
-/// One loop being worked on: chunks are handed out by a counter.
-struct ParallelJob {
-  void (*run)(const void* context, std::int64_t chunk) = nullptr;
-  const void* context = nullptr;
-  std::int64_t chunks = 0;
-  std::atomic<std::int64_t> next{0};
-  std::atomic<int> workers_inside{0};
-  std::exception_ptr error;
-  std::mutex error_mutex;
-
-  void work() {
-    for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
-      try {
-        run(context, i);
-      } catch (...) {
-        std::lock_guard lock(error_mutex);
-        if (!error) error = std::current_exception();
+/// One loop being worked on. Every participant has a share of neighbouring chunks, the same share in every loop as long as
+/// that is possible, so that what one loop left in a core's cache is there for the next; then it helps with the others'.
+class ParallelJob {
+ public:
+  ParallelJob(std::int64_t chunks, int participants, void (*run)(const void*, std::int64_t), const void* context)
+      : run_(run), context_(context), shares_used_(participants < most_shares ? participants : most_shares) {
+    for (int i = 0; i < shares_used_; ++i) {
+      shares_[i].next.store(chunks * i / shares_used_, std::memory_order_relaxed);
+      shares_[i].end = chunks * (i + 1) / shares_used_;
+    }
+  }
+  void work(int participant) {
+    for (int i = 0; i < shares_used_; ++i) {
+      Share& share = shares_[(participant + i) % shares_used_];
+      for (std::int64_t chunk; (chunk = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) {
+        try {
+          run_(context_, chunk);
+        } catch (...) {
+          std::lock_guard lock(error_mutex_);
+          if (!error_) error_ = std::current_exception();
+        }
       }
     }
   }
+  const std::exception_ptr& error() const { return error_; }
+  std::atomic<int> workers_inside{0};
+
+ private:
+  static constexpr int most_shares = 32;
+  struct alignas(64) Share {  // a cache line each
+    std::atomic<std::int64_t> next{0};
+    std::int64_t end = 0;
+  };
+  void (*run_)(const void* context, std::int64_t chunk);
+  const void* context_;
+  int shares_used_;
+  Share shares_[most_shares];
+  std::exception_ptr error_;
+  std::mutex error_mutex_;
 };
 
 inline void cpu_relax() {
@@ -65,10 +84,7 @@ class ThreadPool {
       return;
     }
     grow(helpers);
-    ParallelJob job;
-    job.run = fn;
-    job.context = context;
-    job.chunks = chunks;
+    ParallelJob job(chunks, helpers + 1, fn, context);
     {
       std::lock_guard lock(mutex_);
       job_ = &job;
@@ -77,7 +93,7 @@ class ThreadPool {
     }
     if (sleeping_.load() > 0) wake_.notify_all();
     inside() = true;
-    job.work();
+    job.work(0);
     inside() = false;
     {
       std::lock_guard lock(mutex_);  // no worker can enter the job any more
@@ -85,7 +101,7 @@ class ThreadPool {
     }
     while (job.workers_inside.load(std::memory_order_acquire) > 0) cpu_relax();
     busy_.clear(std::memory_order_release);
-    if (job.error) std::rethrow_exception(job.error);
+    if (job.error()) std::rethrow_exception(job.error());
   }
 
  private:
@@ -130,7 +146,7 @@ class ThreadPool {
         }
       }
       if (!job) continue;
-      job->work();
+      job->work(number + 1);
       job->workers_inside.fetch_sub(1, std::memory_order_release);
     }
   }
