@@ -31,8 +31,10 @@ TTT_CASTS(double, bf16)
 TTT_CASTS(double, std::int64_t)
 TTT_CASTS(bf16, float)
 TTT_CASTS(bf16, double)
+TTT_CASTS(bf16, std::int64_t)
 TTT_CASTS(std::int64_t, float)
 TTT_CASTS(std::int64_t, double)
+TTT_CASTS(std::int64_t, bf16)
 
 template void map(formula::Neg, const View<const std::int64_t>&, const View<std::int64_t>&);
 template void map(formula::AddScalar, const View<const std::int64_t>&, const View<std::int64_t>&);

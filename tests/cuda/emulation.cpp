@@ -24,13 +24,25 @@ void register_device() {
     const Access access;
     if (bytes > 0) std::memcpy(to, from, bytes);
   };
+  device_copy().upload = [](void* to, Device device, const void* from, std::size_t bytes) { device_copy().copy(to, device, from, cpu(), bytes); };
+  pinned_allocator().allocate = [](std::size_t bytes, int) {
+    pinned_bytes() += static_cast<std::int64_t>(bytes);
+    return std::malloc(bytes);
+  };
+  pinned_allocator().deallocate = [](void* block, std::size_t bytes, int) {
+    pinned_bytes() -= static_cast<std::int64_t>(bytes);
+    std::free(block);
+  };
   CudaRuntime& runtime = cuda_runtime();
   runtime.device_count = [] { return 1; };
   runtime.why_unavailable = [] { return std::string("the emulation has one"); };
+  runtime.name = [](int) { return std::string("emulated by the CPU"); };
+  runtime.launches = [](int) { return launches().load(); };
   runtime.synchronize = [](int) {};
   runtime.memory = [](int) {
     return CudaMemory{allocator().bytes_in_use(), allocator().peak_bytes(), allocator().bytes_cached(), allocator().limit()};
   };
+  runtime.reset_peak = [](int) { allocator().reset_peak(); };
   runtime.set_memory_limit = [](int, std::size_t bytes) { allocator().set_limit(bytes); };
   runtime.release_cached = [](int) { allocator().release_cached(); };
   cuda_backend::register_cuda_verbs<Launcher>();

@@ -6,10 +6,12 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -32,6 +34,12 @@ inline bool backwards() {
   return on;
 }
 
+/// One thread at a time has to do with the device; loaders copy batches while the model computes.
+inline std::recursive_mutex& one_at_a_time() {
+  static auto* mutex = new std::recursive_mutex;
+  return *mutex;
+}
+
 /// Segments of pages that the host can neither read nor write, except inside an `Access`.
 struct EmulatedMemory {
   static constexpr std::size_t alignment = 256, large = 0, page = std::size_t(2) << 20;
@@ -39,11 +47,13 @@ struct EmulatedMemory {
   void* segment(std::size_t bytes) const {
     void* memory = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
+    const std::lock_guard lock(one_at_a_time());
     segments()[memory] = bytes;
     if (depth() > 0) protect(PROT_READ | PROT_WRITE);
     return memory;
   }
   void release(void* memory) const {
+    const std::lock_guard lock(one_at_a_time());
     munmap(memory, segments()[memory]);
     segments().erase(memory);
   }
@@ -73,14 +83,17 @@ class Access {
   }
   Access(const Access&) = delete;
   Access& operator=(const Access&) = delete;
+
+ private:
+  const std::lock_guard<std::recursive_mutex> lock_{one_at_a_time()};
 };
 inline CachingAllocator<EmulatedMemory>& allocator() {
   static auto* all = new CachingAllocator<EmulatedMemory>;
   return *all;
 }
 /// Programs started so far.
-inline std::int64_t& launches() {
-  static std::int64_t count = 0;
+inline std::atomic<std::int64_t>& launches() {
+  static std::atomic<std::int64_t> count{0};
   return count;
 }
 
@@ -118,6 +131,7 @@ class Launcher {
   /// What cuBLAS does, by the CPU's products.
   template <class T>
   void gemm(const cuda_backend::Gemm<T>& g) const {
+    ++launches();
     if (g.lda < (g.transpose_a ? g.k : g.m) || g.ldb < (g.transpose_b ? g.n : g.k) || g.ldc < g.m)
       fail<Error>("cuda", concat("BLAS refuses leading dimensions ", g.lda, ", ", g.ldb, ", ", g.ldc, " of m ", g.m, ", n ", g.n, ", k ", g.k));
     const Access access;
@@ -136,6 +150,12 @@ class Launcher {
     }
   }
 };
+
+/// Bytes of page-locked host memory that tensors hold: ordinary memory, counted.
+inline std::atomic<std::int64_t>& pinned_bytes() {
+  static std::atomic<std::int64_t> bytes{0};
+  return bytes;
+}
 
 /// Makes the emulated GPU known as cuda:0 (emulation.cpp).
 void register_device();

@@ -23,6 +23,12 @@ void fill(View<T> y, std::type_identity_t<T> value) { TTT_RUN(y, fill, y, value)
 /// y = x, between any two layouts of one shape
 template <class T>
 void copy(View<const T> x, View<T> y) { TTT_RUN(y, copy, x, y); }
+/// y = x, converted to y's element type
+template <class From, class To>
+void cast(View<const From> x, View<To> y) {
+  if (y.device.is_cpu()) cpu_backend::cast(x, y);
+  else std::get<typename Verbs<To>::template Cast<From>>(cuda_verbs<To>().casts)(x, y);
+}
 /// y = f(x)
 template <class F, class T>
 void map(F f, const View<const T>& x, const View<T>& y) {

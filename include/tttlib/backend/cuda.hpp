@@ -1,6 +1,7 @@
 #pragma once
 /// What a program may ask about GPUs, whether it was linked with tttlib::cuda or not.
 
+#include <cstdint>
 #include <string>
 
 #include "tttlib/core/device.hpp"
@@ -17,8 +18,11 @@ struct CudaMemory {
 struct CudaRuntime {
   int (*device_count)() = nullptr;
   std::string (*why_unavailable)() = nullptr;
+  std::string (*name)(int index) = nullptr;
+  std::int64_t (*launches)(int index) = nullptr;
   void (*synchronize)(int index) = nullptr;
   CudaMemory (*memory)(int index) = nullptr;
+  void (*reset_peak)(int index) = nullptr;
   void (*set_memory_limit)(int index, std::size_t bytes) = nullptr;
   void (*release_cached)(int index) = nullptr;
 };
@@ -43,14 +47,34 @@ inline void require_device(const char* op, Device device) {
     fail<DeviceError>(op, concat("no such GPU: ", device, " of ", count, count == 1 ? " GPU" : " GPUs"), "indices count from 0");
 }
 
+/// "cpu", or a GPU with the name its maker gave it: "cuda:0 (NVIDIA H100 80GB HBM3)".
+inline std::string describe(Device device) {
+  require_device("describe", device);
+  return device.is_cpu() ? "cpu" : concat(device, " (", cuda_runtime().name(device.index), ")");
+}
+
 /// Waits until everything asked of a GPU so far is done. Throws Error if something of it failed.
 inline void cuda_synchronize(int index = 0) {
   require_device("cuda_synchronize", cuda(index));
   cuda_runtime().synchronize(index);
 }
+/// Waits until a device has done everything it was asked for; the CPU always has. Clocks tell the truth only after it.
+inline void synchronize(Device device) {
+  if (!device.is_cpu()) cuda_synchronize(device.index);
+}
+/// Kernels and products started on a GPU so far: each costs the host a few microseconds, however little it does.
+inline std::int64_t cuda_launches(int index = 0) {
+  require_device("cuda_launches", cuda(index));
+  return cuda_runtime().launches(index);
+}
 inline CudaMemory cuda_memory(int index = 0) {
   require_device("cuda_memory", cuda(index));
   return cuda_runtime().memory(index);
+}
+/// The peak begins anew, at what is in use.
+inline void reset_cuda_peak(int index = 0) {
+  require_device("reset_cuda_peak", cuda(index));
+  cuda_runtime().reset_peak(index);
 }
 /// The most memory to hold on a GPU, in use and cached together; a tensor that needs more is out of memory.
 inline void set_cuda_memory_limit(std::size_t bytes, int index = 0) {

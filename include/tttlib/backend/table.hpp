@@ -1,6 +1,8 @@
 #pragma once
 /// The table of verbs that a device other than the CPU fills in, and the plain structs verbs take.
 
+#include <tuple>
+
 #include "tttlib/backend/view.hpp"
 #include "tttlib/kernels/formulas.hpp"
 
@@ -37,6 +39,10 @@ struct Verbs {
 
   void (*fill)(Y y, T value);
   void (*copy)(X x, Y y);
+  /// y = x converted, for every element type of x.
+  template <class From>
+  using Cast = void (*)(View<const From> x, Y y);
+  std::tuple<Cast<float>, Cast<double>, Cast<bf16>, Cast<std::int64_t>> casts;
   void (*map_unary[int(formula::Unary::count)])(double p, double q, X x, Y y);
   void (*map_binary[int(formula::Binary::count)])(double p, double q, X a, X b, Y y);
   void (*where)(X condition, X a, X b, Y y);

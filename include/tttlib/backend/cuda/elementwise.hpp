@@ -37,6 +37,22 @@ void copy(View<const T> x, View<T> y) {
   for_each(L("copy", y.device), walk.count, Copy<T>{x.data, y.data, walk});
 }
 
+template <class From, class To>
+struct Cast {
+  const From* x;
+  To* y;
+  Walk<2> walk;
+  TTT_DEVICE void operator()(std::int64_t i) const {
+    const Offsets<2> at = walk(i);
+    y[at[0]] = convert<To>(x[at[1]]);
+  }
+};
+template <class L, class From, class To>
+void cast(View<const From> x, View<To> y) {
+  const Walk<2> walk(y.shape, {y.strides, x.strides});
+  for_each(L("cast", y.device), walk.count, Cast<From, To>{x.data, y.data, walk});
+}
+
 template <class F, class T>
 struct MapOne {
   F f;
@@ -127,6 +143,7 @@ template <class L, class T>
 void add_copies(Verbs<T>& verbs) {
   verbs.fill = fill<L, T>;
   verbs.copy = copy<L, T>;
+  verbs.casts = {cast<L, float, T>, cast<L, double, T>, cast<L, bf16, T>, cast<L, std::int64_t, T>};
 }
 template <class L, class T>
 void add_elementwise(Verbs<T>& verbs) {

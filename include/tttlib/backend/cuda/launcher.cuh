@@ -30,6 +30,7 @@ class GpuLauncher {
       check(cudaFuncSetAttribute(run_program<Program>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)), op_,
             gpu_.index);
     const dim3 grid(static_cast<unsigned>(count)), block(static_cast<unsigned>(threads));
+    gpu_.launches.fetch_add(1, std::memory_order_relaxed);
     run_program<Program><<<grid, block, static_cast<std::size_t>(shared_bytes), gpu_.stream>>>(program);
     check(cudaGetLastError(), op_, gpu_.index);
     if (debug_mode()) check(cudaStreamSynchronize(gpu_.stream), op_, gpu_.index);
@@ -42,6 +43,7 @@ class GpuLauncher {
   }
   template <class T>
   void gemm(const Gemm<T>& product) const {
+    gpu_.launches.fetch_add(1, std::memory_order_relaxed);
     run_gemm(gpu_, op_, product);
     if (debug_mode()) check(cudaStreamSynchronize(gpu_.stream), op_, gpu_.index);
   }

@@ -9,7 +9,7 @@
 namespace ttt::cuda_backend {
 
 template <class L, class T>
-void add_copies(Verbs<T>& verbs);           // elementwise.hpp: fill, copy
+void add_copies(Verbs<T>& verbs);           // elementwise.hpp: fill, copy, casts
 template <class L, class T>
 void add_elementwise(Verbs<T>& verbs);      // elementwise.hpp
 template <class L>
@@ -44,6 +44,7 @@ void for_each_verb(Verbs<T>& verbs, const F& f) {
   TTT_VERB(attention) TTT_VERB(attention_pull) TTT_VERB(ttt_glu) TTT_VERB(ttt_glu_pull) TTT_VERB(ttt_dwconv) TTT_VERB(ttt_dwconv_pull)
   TTT_VERB(adamw)
 #undef TTT_VERB
+  std::apply([&f](auto&... verb) { (f(verb), ...); }, verbs.casts);
   for (auto& verb : verbs.map_unary) f(verb);
   for (auto& verb : verbs.map_binary) f(verb);
 }
@@ -92,7 +93,7 @@ Verbs<std::int64_t> cuda_index_table() {
   detail::fill_gaps(verbs);
   return verbs;
 }
-/// The verbs of bf16 tensors: they are stored and copied.
+/// The verbs of bf16 tensors: they are stored, copied and cast.
 template <class L>
 Verbs<bf16> cuda_bf16_table() {
   Verbs<bf16> verbs{};
