@@ -14,20 +14,20 @@ namespace {
 /// The loss of every step of a small ViT³ with drop path on augmented images.
 std::vector<double> loss_curve(Device device) {
   manual_seed(6);
-  const auto model = create_model<float>("vit3_pico", {.num_classes = 10, .image_size = 16, .patch_size = 4, .drop_path = 0.1});
+  const auto model = create_model<float>("vit3_pico", {.num_classes = 10, .image_size = 16, .patch_size = 8, .drop_path = 0.1});
   model->to(device);
-  AdamW<float> optimizer(param_groups(*model, {.weight_decay = 0.05}), {.lr = 1e-3});
+  AdamW<float> optimizer(param_groups(*model, {.weight_decay = 0.05}), {.lr = 3e-3});
   CosineSchedule schedule;
-  schedule.lr = 1e-3;
+  schedule.lr = 3e-3;
   schedule.total_steps = 100;
   schedule.warmup_steps = 10;
   schedule.ramp = true;
   LoaderOptions loading;
-  loading.batch_size = 8;
+  loading.batch_size = 16;
   loading.shuffle = loading.drop_last = true;
   loading.augment.flip = true;
   loading.augment.crop_padding = 2;
-  const DataLoader loader(make_shapes(160, 16, 0, Split::train), loading.feed(device));
+  const DataLoader loader(make_shapes(320, 16, 0, Split::train), loading.feed(device));
   Tensors<float> losses;  // [] each, read when all is done
   for (std::int64_t epoch = 0; losses.size() < 100; ++epoch) {
     auto batches = loader.epoch(epoch);

@@ -1,6 +1,7 @@
 // What goes wrong on a GPU and how it is told: no memory left in the middle of a training step, operands on different
 // devices in every op, devices that there are not.
 #include "../ops/op_case.hpp"
+#include "tttlib/backend/cuda.hpp"
 #include "tttlib/models/configs.hpp"
 #include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/optim/optimizer.hpp"

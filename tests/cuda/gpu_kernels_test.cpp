@@ -1,6 +1,7 @@
 // Kernels at sizes and layouts that the table of ops does not reach, beside the CPU's: several parts, tiles and blocks,
 // operands that no BLAS takes, random numbers, the optimiser, memory, errors.
 #include "catch.hpp"
+#include "tttlib/backend/cuda.hpp"
 #include "tttlib/optim/optimizer.hpp"
 #include "tttlib/ops/composed/attention.hpp"
 #include "tttlib/ops/composed/norm.hpp"

@@ -2,6 +2,7 @@
 // every inner model, training steps.
 #include "../ttt/heads_example.hpp"
 #include "catch.hpp"
+#include "tttlib/backend/cuda.hpp"
 #include "tttlib/models/configs.hpp"
 #include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/optim/optimizer.hpp"

@@ -1,6 +1,7 @@
 // Every case of the table of ops on the GPU: values in double and float, derivatives to the case's order by
 // differences, and cotangents beside the CPU's.
 #include "../ops/op_case.hpp"
+#include "tttlib/backend/cuda.hpp"
 
 namespace {
 using namespace ops_test;

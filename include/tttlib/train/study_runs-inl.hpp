@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "tttlib/backend/cuda.hpp"
 #include "tttlib/core/parallel.hpp"
 #include "tttlib/data/cifar.hpp"
 #include "tttlib/data/shapes.hpp"
