@@ -11,7 +11,7 @@
 // median and the spread over the repeats, the peak memory (resident; on a GPU what tensors held there), and the rate of
 // arithmetic (2 operations a multiply-accumulate, 3 times the forward pass for training) as a share of the best rate that
 // a large product reaches here. As JSON also the floor: the time that the arithmetic needs at that rate, or the least bytes
-// of the TTT layer at the rate of a copy, whichever is longer. bench/peers/ does the same with PyTorch.
+// of the TTT layer (with --dtype bf16 in bf16) at the rate of a copy, whichever is longer. bench/peers/ does the same with PyTorch.
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -104,8 +104,9 @@ Work heads_work(TttPath path, bool train, std::int64_t batch, std::int64_t side,
   Tensor<float> qkv = randn<float>({batch, grid, grid, 3 * (H + 1) * d}, device);          // [B, h, w, 3C + 3d]
   const Tensor<float> cotangent = randn<float>({batch, grid, grid, (H + 1) * d}, device);  // [B, h, w, C + d]
   const double macs = static_cast<double>(grid * grid * (6 * H * d * d + 18 * d));
-  // Forward reads qkv and writes answers; the way back reads both and the cotangent's as many, and writes qkv's.
-  const double channels = static_cast<double>((H + 1) * d) * (train ? 4 + 7 : 4), bytes = channels * sizeof(float) * static_cast<double>(grid * grid);
+  // Forward reads qkv and writes as many answers; the way back reads qkv and the answers' cotangent, and writes qkv's.
+  const double channels = static_cast<double>((H + 1) * d) * (train ? 4 + 7 : 4), width = matmul_precision() == MatmulPrecision::bfloat16 ? 2 : 4;
+  const double bytes = channels * width * static_cast<double>(grid * grid);
   if (!train) {
     const auto step = [=] {
       const NoGradGuard guard;
@@ -175,19 +176,21 @@ int main(int argc, char** argv) {
     const Peak peak = measure_peak(device);  // last, since it takes memory too
     const double passes = train ? 3 : 1, gflops = 2e-9 * work.macs * median * passes;
     const double floor_ms = batch * std::max(2e-6 * work.macs * passes / peak.product, 1e-6 * work.bytes / peak.copy);
+    const double slowest = rate(seconds.back()), fastest = rate(seconds.front());
+    const char* dtype = to_string(matmul_precision());
     if (as_json) {
-      fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"dtype\": \"{}\", \"batch\": {}, \"image_size\": {}, \"threads\": {}, \"images_per_second\": {:.3f}, "
-                 "\"slowest\": {:.3f}, \"fastest\": {:.3f}, \"peak_rss_mib\": {:.0f}, \"gflops\": {:.1f}, \"peak_fraction\": {:.3f}, "
-                 "\"peak_product_gflops\": {:.0f}, \"peak_copy_gb_per_second\": {:.1f}, \"floor_ms\": {:.4f}, \"device\": \"{}\"",
-                 name, mode, path, to_string(matmul_precision()), batch, side, threads, median, rate(seconds.back()), rate(seconds.front()), resident, gflops,
-                 gflops / peak.product, peak.product, peak.copy, floor_ms, describe(device));
-      if (gpu) fmt::print(", \"peak_device_mib\": {:.0f}, \"launches\": {}", on_device, launches);
-      fmt::print("}}\n");
+      fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"dtype\": \"{}\", ", name, mode, path, dtype);
+      fmt::print("\"device\": \"{}\", \"threads\": {}, \"batch\": {}, \"image_size\": {}, ", describe(device), threads, batch, side);
+      fmt::print("\"images_per_second\": {:.3f}, \"slowest\": {:.3f}, \"fastest\": {:.3f}, ", median, slowest, fastest);
+      fmt::print("\"peak_rss_mib\": {:.0f}, ", resident);
+      if (gpu) fmt::print("\"peak_device_mib\": {:.0f}, \"launches\": {}, ", on_device, launches);
+      fmt::print("\"gflops\": {:.1f}, \"peak_fraction\": {:.3f}, \"floor_ms\": {:.4f}, ", gflops, gflops / peak.product, floor_ms);
+      fmt::print("\"peak_product_gflops\": {:.0f}, \"peak_copy_gb_per_second\": {:.1f}}}\n", peak.product, peak.copy);
     } else {
       const std::string where = gpu ? fmt::format("{}, {} launches a step", describe(device), launches) : fmt::format("{} threads", threads);
-      fmt::print("{} {}, {}, batch {}, {}: {:.1f} images/s ({:.1f} to {:.1f} over {} steps), peak {:.0f} MiB, {:.0f} of {:.0f} GFLOP/s\n", name, mode,
-                 to_string(matmul_precision()), batch, where, median, rate(seconds.back()), rate(seconds.front()), repeat, gpu ? on_device : resident, gflops,
-                 peak.product);
+      fmt::print("{} {}, {}, batch {}, {}: {:.1f} images/s ", name, mode, dtype, batch, where, median);
+      fmt::print("({:.1f} to {:.1f} over {} steps), ", slowest, fastest, repeat);
+      fmt::print("peak {:.0f} MiB, {:.0f} of {:.0f} GFLOP/s\n", gpu ? on_device : resident, gflops, peak.product);
     }
     if (profiled || !trace.empty()) {
       Profile profile;
