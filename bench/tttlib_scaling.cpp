@@ -2,6 +2,7 @@
 // linear in the number of tokens, attention is not (ViT³ paper, the figure on efficiency).
 //
 //   tttlib_scaling --out bench/results/scaling        224² to 1248² (6,084 tokens); writes scaling.html, .md and .json
+//   tttlib_scaling --device cuda:0 --out …            on a GPU
 //
 // Inference, batch 1. Activation memory: the most that tensors hold during a forward pass, beyond weights and the image.
 
@@ -57,6 +58,7 @@ int main(int argc, char** argv) {
   app.add_option("--out", out, "Files to write, without their endings")->capture_default_str();
   return program::run(app, argc, argv, [&] {
     set_num_threads(threads);
+    fmt::print("computed on {}\n", describe(device));
     const std::string vit3 = "vit3_" + size, deit = "deit_" + size;
     const ModelConfig& config = model_config(deit);
     const std::vector<std::string> names{vit3, deit + ", attention in blocks", deit + ", whole matrix"};
