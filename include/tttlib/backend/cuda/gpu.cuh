@@ -12,7 +12,7 @@
 #include <string>
 
 #include "tttlib/backend/cuda.hpp"
-#include "tttlib/core/caching_allocator.hpp"
+#include "tttlib/backend/cuda/graph_memory.hpp"
 
 struct cublasContext;  // of cublas_v2.h, which only products include
 
@@ -60,8 +60,8 @@ struct Gpu {
   }
   const int index;
   cudaStream_t stream = nullptr;
-  CachingAllocator<GpuMemory> allocator;
-  cublasContext* blas = nullptr;  // made by the first product
+  GraphMemory<GpuMemory> allocator;
+  cublasContext* blas = nullptr;  // made by the first product or graph
   std::mutex blas_mutex;
 };
 
