@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tttlib/core/device.hpp"
@@ -46,6 +47,17 @@ inline CudaCapture*& cuda_capture() {
   thread_local CudaCapture* capture = nullptr;
   return capture;
 }
+/// Memory that is asked for in this scope is not the graph's: what is written there before a replay stays until it is read.
+class OutsideOfGraph {
+ public:
+  OutsideOfGraph() : capture_(std::exchange(cuda_capture(), nullptr)) {}
+  ~OutsideOfGraph() { cuda_capture() = capture_; }
+  OutsideOfGraph(const OutsideOfGraph&) = delete;
+  OutsideOfGraph& operator=(const OutsideOfGraph&) = delete;
+
+ private:
+  CudaCapture* capture_;
+};
 /// Throws Error while a graph is captured: `op` waits for the GPU, and nothing runs there then.
 inline void refuse_in_capture(const char* op) {
   if (cuda_capture()) fail<Error>(op, "the host waits for a GPU while a graph is captured", "read results after a replay, copy inputs before it");

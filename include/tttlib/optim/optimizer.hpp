@@ -140,7 +140,7 @@ class AdamW : public Optimizer<T> {
       step.grad_scale = scale.data();
       if (CudaCapture* capture = cuda_capture()) {  // replays read the rates of their own step
         if (device.is_cpu()) fail<DeviceError>("AdamW", "a graph cannot hold an update on the CPU", "move the parameters to the GPU");
-        const Tensor<double> on_device(Shape{3}, device);
+        const Tensor<double> on_device = three_numbers(device);
         capture->before_replay.push_back([this, on_device] {
           const AdamWRates now = rates();
           Tensor<double> to = on_device;
@@ -154,6 +154,10 @@ class AdamW : public Optimizer<T> {
   }
 
  private:
+  static Tensor<double> three_numbers(Device device) {
+    const OutsideOfGraph scope;
+    return Tensor<double>(Shape{3}, device);
+  }
   AdamWRates rates() const {
     const double k = static_cast<double>(this->steps());
     return {this->lr(), 1 - std::pow(options_.beta1, k), std::sqrt(1 - std::pow(options_.beta2, k))};

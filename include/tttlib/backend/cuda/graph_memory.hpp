@@ -6,13 +6,14 @@
 #include <utility>
 #include <vector>
 
+#include "tttlib/backend/cuda.hpp"
 #include "tttlib/core/caching_allocator.hpp"
 
 namespace ttt::cuda_backend {
 
-/// A caching allocator, and what captured graphs hold of its memory. While a graph is captured, blocks are its own: freed ones are
-/// handed out again inside of it, and go back to the allocator when it does. Blocks of others that are freed in a capture, which
-/// the graph may have read, stay as long.
+/// A caching allocator, and what captured graphs hold of its memory. Blocks that a capturing thread asks for are the graph's own: freed
+/// ones are handed out again inside of it, and go back to the allocator when it goes. Blocks of others that are freed in a capture,
+/// which the graph may have read, stay as long.
 template <class Memory>
 class GraphMemory : public CachingAllocator<Memory> {
   using Allocator = CachingAllocator<Memory>;
@@ -22,7 +23,7 @@ class GraphMemory : public CachingAllocator<Memory> {
 
   void* allocate(std::size_t bytes) {
     const std::lock_guard lock(mutex_);
-    if (!capturing_) return Allocator::allocate(bytes);
+    if (!capturing_ || !cuda_capture()) return Allocator::allocate(bytes);
     auto waiting = capturing_->waiting.lower_bound(bytes);
     if (waiting != capturing_->waiting.end() && waiting->first <= 2 * bytes + 4096) {
       void* block = waiting->second;
