@@ -49,6 +49,7 @@ template void map(formula::LessEqual, const View<const std::int64_t>&, const Vie
 
 #define TTT_OTHERS(T)                                                              \
   template void where<T>(View<const T>, View<const T>, View<const T>, View<T>);    \
+  template void add_scaled<T>(View<const T>, View<const T>, View<const T>, View<T>); \
   template bool all_finite<T>(View<const T>);
 TTT_OTHERS(float)
 TTT_OTHERS(double)

@@ -5,6 +5,7 @@
 #include "tttlib/backend/cuda/conv.hpp"
 #include "tttlib/backend/cuda/elementwise.hpp"
 #include "tttlib/backend/cuda/index.hpp"
+#include "tttlib/backend/cuda/mlp.hpp"
 #include "tttlib/backend/cuda/norm.hpp"
 #include "tttlib/backend/cuda/reduce.hpp"
 #include "tttlib/backend/cuda/ttt.hpp"
@@ -21,6 +22,7 @@ void register_device() {
   };
   cuda_allocator().deallocate = [](void* block, std::size_t bytes, int) { allocator().deallocate(block, bytes); };
   device_copy().copy = [](void* to, Device, const void* from, Device, std::size_t bytes) {
+    if (bytes > 0) refuse_in_capture("to");
     const Access access;
     if (bytes > 0) std::memcpy(to, from, bytes);
   };
@@ -45,6 +47,23 @@ void register_device() {
   runtime.reset_peak = [](int) { allocator().reset_peak(); };
   runtime.set_memory_limit = [](int, std::size_t bytes) { allocator().set_limit(bytes); };
   runtime.release_cached = [](int) { allocator().release_cached(); };
+  runtime.begin_capture = [](int) -> void* {
+    captured() = new Graph;
+    allocator().capture(&captured()->memory);
+    return captured();
+  };
+  runtime.end_capture = [](void*) {
+    captured() = nullptr;
+    allocator().capture(nullptr);
+  };
+  runtime.replay = [](void* graph) {
+    for (const auto& launch : static_cast<Graph*>(graph)->launches) launch();
+  };
+  runtime.destroy_graph = [](void* graph) {
+    if (graph == captured()) cuda_runtime().end_capture(graph);
+    allocator().release(static_cast<Graph*>(graph)->memory);
+    delete static_cast<Graph*>(graph);
+  };
   cuda_backend::register_cuda_verbs<Launcher>();
 }
 

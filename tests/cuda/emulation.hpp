@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -19,8 +20,8 @@
 #include "tttlib/backend/cpu/verbs.hpp"
 #include "tttlib/backend/cuda.hpp"
 #include "tttlib/backend/cuda/block.hpp"
+#include "tttlib/backend/cuda/graph_memory.hpp"
 #include "tttlib/backend/cuda/matmul.hpp"
-#include "tttlib/core/caching_allocator.hpp"
 
 namespace emulation {
 
@@ -87,14 +88,49 @@ class Access {
  private:
   const std::lock_guard<std::recursive_mutex> lock_{one_at_a_time()};
 };
-inline CachingAllocator<EmulatedMemory>& allocator() {
-  static auto* all = new CachingAllocator<EmulatedMemory>;
+inline cuda_backend::GraphMemory<EmulatedMemory>& allocator() {
+  static auto* all = new cuda_backend::GraphMemory<EmulatedMemory>;
   return *all;
+}
+/// A captured graph: launches in order, and its memory.
+struct Graph {
+  std::vector<std::function<void()>> launches;
+  cuda_backend::GraphMemory<EmulatedMemory>::Held memory;
+};
+/// The one that is being captured; null: none, and launches run at once.
+inline Graph*& captured() {
+  static Graph* graph = nullptr;
+  return graph;
+}
+template <class Launch>
+void start(const Launch& launch) {
+  if (captured()) captured()->launches.push_back(launch);
+  else launch();
 }
 /// Programs started so far.
 inline std::atomic<std::int64_t>& launches() {
   static std::atomic<std::int64_t> count{0};
   return count;
+}
+
+/// A product with the CPU's kernels.
+template <class T>
+void multiply(const cuda_backend::Gemm<T>& g) {
+  const Access access;
+  const auto matrix = [&g](auto* data, std::int64_t rows, std::int64_t columns, std::int64_t leading, bool transposed, std::int64_t step) {
+    using Element = std::remove_pointer_t<decltype(data)>;
+    return View<Element>{data, {g.batch, rows, columns}, {step, transposed ? leading : 1, transposed ? 1 : leading}, cpu()};
+  };
+  const View<T> c = matrix(g.c, g.m, g.n, g.ldc, false, g.stride_c);
+  std::vector<T> sum(static_cast<std::size_t>(c.numel()));
+  const View<T> product{sum.data(), c.shape, contiguous_strides(c.shape), cpu()};
+  const MatmulPrecisionGuard guard(g.bf16 ? MatmulPrecision::bfloat16 : MatmulPrecision::float32);
+  cpu_backend::matmul<T>(matrix(g.a, g.m, g.k, g.lda, g.transpose_a, g.stride_a), matrix(g.b, g.k, g.n, g.ldb, g.transpose_b, g.stride_b), product);
+  for (std::int64_t i = 0; i < c.numel(); ++i) {
+    const std::int64_t batch = i / (g.m * g.n), row = i / g.n % g.m, column = i % g.n;
+    T& to = g.c[batch * g.stride_c + column * g.ldc + row];
+    to = (g.bias ? g.bias[row] : g.beta == T(0) ? T(0) : g.beta * to) + sum[static_cast<std::size_t>(i)];
+  }
 }
 
 /// The launcher (backend/cuda/block.hpp).
@@ -108,14 +144,16 @@ class Launcher {
     static_assert(sizeof(Program) <= 4096, "a GPU takes 4 KiB of arguments");
     if (count < 1 || threads < 1 || threads > 1024 || (threads & (threads - 1)) != 0 || shared_bytes > cuda_backend::shared_limit)
       fail<Error>("cuda", concat("no GPU takes this launch: ", count, " blocks of ", threads, " threads, ", shared_bytes, " bytes shared"));
-    ++launches();
-    const Access access;
-    std::vector<unsigned char> memory(static_cast<std::size_t>(shared_bytes));
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::memset(memory.data(), 0xff, memory.size());  // NaN: shared memory starts with anything
-      cuda_backend::Block block(backwards() ? count - 1 - i : i, count, threads, memory, backwards());
-      program(block);
-    }
+    start([=] {
+      ++launches();
+      const Access access;
+      std::vector<unsigned char> memory(static_cast<std::size_t>(shared_bytes));
+      for (std::int64_t i = 0; i < count; ++i) {
+        std::memset(memory.data(), 0xff, memory.size());  // NaN: shared memory starts with anything
+        cuda_backend::Block block(backwards() ? count - 1 - i : i, count, threads, memory, backwards());
+        program(block);
+      }
+    });
   }
   void* allocate(std::size_t bytes) const {
     void* memory = allocator().allocate(bytes);
@@ -125,29 +163,22 @@ class Launcher {
   }
   void deallocate(void* block, std::size_t bytes) const { allocator().deallocate(block, bytes); }
   void read(void* to_host, const void* from, std::size_t bytes) const {
+    refuse_in_capture("read");
     const Access access;
     std::memcpy(to_host, from, bytes);
   }
-  /// What cuBLAS does, by the CPU's products.
+  /// What cuBLAS does, by the CPU's products; a bias for float alone.
   template <class T>
-  void gemm(const cuda_backend::Gemm<T>& g) const {
-    ++launches();
+  bool gemm(const cuda_backend::Gemm<T>& g) const {
+    if (g.bias && std::is_same_v<T, double>) return false;
+    if (g.bias && (g.beta != T(0) || g.batch != 1)) fail<Error>("cuda", "no BLAS adds a bias to many products, or to a sum");
     if (g.lda < (g.transpose_a ? g.k : g.m) || g.ldb < (g.transpose_b ? g.n : g.k) || g.ldc < g.m)
       fail<Error>("cuda", concat("BLAS refuses leading dimensions ", g.lda, ", ", g.ldb, ", ", g.ldc, " of m ", g.m, ", n ", g.n, ", k ", g.k));
-    const Access access;
-    const auto matrix = [&g](auto* data, std::int64_t rows, std::int64_t columns, std::int64_t leading, bool transposed, std::int64_t step) {
-      using Element = std::remove_pointer_t<decltype(data)>;
-      return View<Element>{data, {g.batch, rows, columns}, {step, transposed ? leading : 1, transposed ? 1 : leading}, cpu()};
-    };
-    const View<T> c = matrix(g.c, g.m, g.n, g.ldc, false, g.stride_c);
-    std::vector<T> sum(static_cast<std::size_t>(c.numel()));
-    const View<T> product{sum.data(), c.shape, contiguous_strides(c.shape), cpu()};
-    cpu_backend::matmul<T>(matrix(g.a, g.m, g.k, g.lda, g.transpose_a, g.stride_a), matrix(g.b, g.k, g.n, g.ldb, g.transpose_b, g.stride_b), product);
-    for (std::int64_t i = 0; i < c.numel(); ++i) {
-      const std::int64_t batch = i / (g.m * g.n), row = i / g.n % g.m, column = i % g.n;
-      T& to = g.c[batch * g.stride_c + column * g.ldc + row];
-      to = (g.beta == T(0) ? T(0) : g.beta * to) + sum[static_cast<std::size_t>(i)];
-    }
+    start([g] {
+      ++launches();
+      multiply(g);
+    });
+    return true;
   }
 };
 

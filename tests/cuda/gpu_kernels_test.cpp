@@ -4,6 +4,8 @@
 #include "tttlib/backend/cuda.hpp"
 #include "tttlib/optim/optimizer.hpp"
 #include "tttlib/ops/composed/attention.hpp"
+#include "tttlib/ops/composed/loss.hpp"
+#include "tttlib/ops/composed/mlp.hpp"
 #include "tttlib/ops/composed/norm.hpp"
 #include "tttlib/ops/composed/softmax.hpp"
 #include "tttlib/ops/conv.hpp"
@@ -78,6 +80,11 @@ TEST_CASE("rows: more of them than parts, wider than a block") {
     CHECK(difference<double>([](const Tensors<double>& t) { return layer_norm(t[0], {}, t[1]); }, {xs[0], xs[1]}) < 1e-11);
     CHECK(difference<double>([](const Tensors<double>& t) { return softmax(mul(t[0], 3.0)); }, {xs[0]}) < rounding);
     CHECK(difference<double>([](const Tensors<double>& t) { return log_softmax(t[0]); }, {xs[0]}) < rounding);
+    Tensor<std::int64_t> labels(Shape{shape[0]});
+    for (std::int64_t i = 0; i < shape[0]; ++i) labels.data()[i] = 7 * i % n;
+    for (const double smoothing : {0.0, n > 1 ? 0.3 : 0.0})  // of one class, gradients are zero but for rounding
+      CHECK(difference<double>([&](const Tensors<double>& t) { return cross_entropy(t[0], labels.to(t[0].device()), {.label_smoothing = smoothing}); },
+                               {xs[0]}) < rounding);
   }
 }
 
@@ -105,6 +112,41 @@ TEST_CASE("products of operands in any layout", "[small]") {
   CHECK(difference<double>(affine, {randn<double>({0, 5}), randn<double>({7, 5}), randn<double>({7})}) == 0);
   CHECK(difference<double>(affine, {randn<double>({3, 0}), randn<double>({7, 0}), randn<double>({7})}) == 0);
   CHECK(difference<double>(product, {randn<double>({2, 3, 0}), randn<double>({2, 0, 4})}) == 0);
+}
+
+TEST_CASE("products under bfloat16 are those of rounded operands, as on the CPU") {
+  manual_seed(31);
+  const auto rounded = [](const Tensor<float>& x) { return cast<double>(cast<bf16>(x)); };
+  const Tensor<float> a = randn<float>({3, 20, 401}), b = randn<float>({3, 401, 17}), w = randn<float>({45, 401}), bias = randn<float>({45});
+  const Tensor<float> plain = matmul(a.to(cuda()), b.to(cuda()));
+  const MatmulPrecisionGuard guard(MatmulPrecision::bfloat16);
+  const Tensor<float> there = matmul(a.to(cuda()), b.to(cuda()));
+  CHECK(relative_error(plain, matmul(cast<double>(a), cast<double>(b))) < 1e-6);
+  CHECK(relative_error(there, plain) > 1e-4);
+  CHECK(relative_error(there, matmul(rounded(a), rounded(b))) < 1e-6);  // float sums of 401 terms: the bound of the CPU's test
+  CHECK(relative_error(there, matmul(a, b)) < 1e-6);
+  const auto layer = [](const Tensors<float>& t) { return linear(t[0], t[1], t[2]); };
+  CHECK(relative_error(linear(a.to(cuda()), w.to(cuda()), bias.to(cuda())), add(linear(rounded(a), rounded(w)), cast<double>(bias))) < 1e-6);
+  CHECK(difference<float>(layer, {a, w, bias}) < 1e-6);
+  CHECK(difference<float>([](const Tensors<float>& t) { return mlp(t[0], t[1], t[2], t[3], t[4]); },
+                          {a, w, bias, randn<float>({9, 45}), randn<float>({9})}) < 2e-3);  // the hidden layer is rounded to 8 bits, twice
+  CHECK(difference<double>([](const Tensors<double>& t) { return matmul(t[0], t[1]); }, {cast<double>(a), cast<double>(b)}) < rounding);
+}
+
+TEST_CASE("the MLP of many rows, with and without a hidden layer to keep") {
+  manual_seed(32);
+  const Tensors<double> xs{randn<double>({3, 70, 12}), randn<double>({50, 12}), randn<double>({50}), randn<double>({7, 50}), randn<double>({7})};
+  const auto f = [](const Tensors<double>& t) { return mlp(t[0], t[1], t[2], t[3], t[4]); };
+  CHECK(difference<double>(f, xs) < rounding);
+  CHECK(difference<double>([&](const Tensors<double>& t) { return f({transpose(t[0]), transpose(t[1]), t[2], transpose(t[3]), t[4]}); },
+                           {transpose(xs[0]).contiguous(), transpose(xs[1]).contiguous(), xs[2], transpose(xs[3]).contiguous(), xs[4]}) < rounding);
+  Tensors<double> there;
+  for (const Tensor<double>& x : xs) there.push_back(x.to(cuda()));
+  CHECK(relative_error(no_grad([&] { return f(there); }), f(xs)) < rounding);
+  Tensors<float> floats, floats_there;  // their products add the bias
+  for (const Tensor<double>& x : xs) floats.push_back(cast<float>(x)), floats_there.push_back(floats.back().to(cuda()));
+  const Tensor<float> y = mlp(floats_there[0], floats_there[1], floats_there[2], floats_there[3], floats_there[4]);
+  CHECK(relative_error(y, f(xs)) < 1e-6);
 }
 
 TEST_CASE("convolutions whose weights' gradients need several parts", "[small]") {
@@ -167,6 +209,33 @@ TEST_CASE("AdamW on the GPU steps as on the CPU", "[small]") {
     return p.detach().to(cpu());
   };
   CHECK(relative_error(after(cuda()), after(cpu())) < 1e-6);  // compilers fuse multiplications and additions as they like
+}
+
+TEST_CASE("AdamW over more parameters than one launch takes, clipped in the update") {
+  const auto after = [](Device device) {
+    manual_seed(16);
+    Tensors<float> parameters;
+    StateDict<float> named;
+    for (int i = 0; i < 200; ++i) {
+      parameters.push_back(randn<float>({i % 5 == 0 ? 0 : i % 7 == 0 ? 4097 : 1 + i}).to(device).detach().requires_grad());
+      named.emplace_back("p", parameters.back());
+    }
+    AdamW<float> optimizer({{named, 0.1, 0.5}});
+    for (int k = 0; k < 2; ++k) {
+      for (const Tensor<float>& p : parameters) p.set_grad(randn<float>(p.shape()).to(device));
+      const GradNorm found = grad_norm(parameters, 3);
+      CHECK(found.norm.device() == device);
+      CHECK(found.norm.item() == Approx(std::sqrt(108051.0)).epsilon(0.02));  // as many numbers of deviation 1
+      optimizer.step(found.scale);
+    }
+    for (Tensor<float>& p : parameters) p = p.detach().to(cpu());
+    return parameters;
+  };
+  const Tensors<float> here = after(cpu()), there = after(cuda());
+  double worst = 0;
+  for (std::size_t i = 0; i < here.size(); ++i)
+    if (here[i].numel() > 0) worst = std::max(worst, relative_error(there[i], here[i]));
+  CHECK(worst < 1e-6);
 }
 
 TEST_CASE("index tensors live on the GPU; a position out of range reads NaN and adds nothing", "[small]") {

@@ -47,6 +47,37 @@ T reduce_run(const T* x, std::int64_t n, std::int64_t stride) {
   return total;
 }
 
+/// sums [K] = Σ of the terms [K] that f(i, terms) sets, over i < n, in as many interleaved sums as 128 bytes hold. f may also write
+/// what belongs to i.
+template <class T, int K, class F>
+void sum_terms(std::int64_t n, T (&sums)[K], const F& f) {
+  constexpr std::int64_t width = 128 / static_cast<std::int64_t>(sizeof(T));
+  T partial[K][width] = {};
+  const auto add_terms = [&](std::int64_t i, std::int64_t lane) {
+    T terms[K];
+    f(i, terms);
+    for (int k = 0; k < K; ++k) partial[k][lane] += terms[k];
+  };
+  std::int64_t begin = 0;
+  for (; begin + width <= n; begin += width)
+    TTT_INDEPENDENT
+    for (std::int64_t lane = 0; lane < width; ++lane) add_terms(begin + lane, lane);
+  TTT_INDEPENDENT
+  for (std::int64_t lane = 0; lane < n - begin; ++lane) add_terms(begin + lane, lane);
+  for (int k = 0; k < K; ++k) {
+    for (std::int64_t half = width / 2; half > 0; half /= 2)
+      for (std::int64_t lane = 0; lane < half; ++lane) partial[k][lane] += partial[k][lane + half];
+    sums[k] = partial[k][0];
+  }
+}
+/// The sum of f(i) over i < n.
+template <class T, class F>
+T sum_of(std::int64_t n, const F& f) {
+  T sum[1];
+  sum_terms(n, sum, [&](std::int64_t i, T* term) { term[0] = f(i); });
+  return sum[0];
+}
+
 /// y [rows] from x walked as [rows, reduced…]: one output at a time.
 template <class R, class T>
 void reduce_rows(const Walk<2>& kept, const Walk<1>& reduced, const T* x, T* y) {

@@ -103,6 +103,22 @@ void where(View<const T> condition, View<const T> a, View<const T> b, View<T> y)
   for_each(L("where", y.device), walk.count, Where<T>{condition.data, a.data, b.data, y.data, walk});
 }
 
+template <class T>
+struct AddScaled {
+  const T *x, *y, *scale;
+  T* z;
+  Walk<4> walk;
+  TTT_DEVICE void operator()(std::int64_t i) const {
+    const Offsets<4> at = walk(i);
+    z[at[0]] = x[at[1]] + scale[at[3]] * y[at[2]];
+  }
+};
+template <class L, class T>
+void add_scaled(View<const T> x, View<const T> y, View<const T> scale, View<T> z) {
+  const Walk<4> walk(z.shape, {z.strides, x.strides, y.strides, scale.strides});
+  for_each(L("add_scaled", z.device), walk.count, AddScaled<T>{x.data, y.data, scale.data, z.data, walk});
+}
+
 /// bad [blocks] = how many of a block's elements are infinite or NaN.
 template <class T>
 struct CountNotFinite {
@@ -149,6 +165,7 @@ template <class L, class T>
 void add_elementwise(Verbs<T>& verbs) {
   add_copies<L>(verbs);
   verbs.where = where<L, T>;
+  verbs.add_scaled = add_scaled<L, T>;
   verbs.all_finite = all_finite<L, T>;
 #define TTT_ADD(Name) verbs.map_unary[formula::index_of<formula::Name>] = map_unary<L, formula::Name, T>;
   TTT_UNARY_FORMULAS(TTT_ADD)

@@ -14,7 +14,7 @@
 #include <string>
 
 #include "tttlib/backend/cuda.hpp"
-#include "tttlib/core/caching_allocator.hpp"
+#include "tttlib/backend/cuda/graph_memory.hpp"
 
 struct cublasContext;  // of cublas_v2.h, which only products include
 
@@ -138,9 +138,10 @@ struct Gpu {
   const int index;
   cudaStream_t stream = nullptr;   // of kernels
   cudaStream_t uploads = nullptr;  // of batches from the host
+  std::mutex upload_mutex;         // held while a graph is captured: an upload marks the stream of kernels
   std::atomic<std::int64_t> launches{0};
-  CachingAllocator<GpuMemory> allocator;
-  cublasContext* blas = nullptr;  // made by the first product
+  GraphMemory<GpuMemory> allocator;
+  cublasContext* blas = nullptr;  // made by the first product or graph
   std::mutex blas_mutex;
 };
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "tttlib/backend/cuda/gpu.cuh"
+#include "tttlib/backend/cuda/graph.cuh"
 #include "tttlib/backend/cuda/verbs.hpp"
 #include "tttlib/core/storage.hpp"
 
@@ -28,6 +28,7 @@ inline const std::pair<int, std::string>& found_devices() {
 /// Copies between the host and GPUs, or between GPUs; done when it returns.
 inline void copy_between_devices(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) {
   if (bytes == 0) return;
+  refuse_in_capture("to");
   const Gpu& worker = gpu(to_device.is_cpu() ? from_device.index : to_device.index);
   if (!from_device.is_cpu() && !to_device.is_cpu()) {
     const Gpu& source = gpu(from_device.index);
@@ -42,10 +43,14 @@ inline void copy_between_devices(void* to, Device to_device, const void* from, D
 /// whose kernels are still to run: the copy waits for those asked for so far, and for none that are asked for meanwhile.
 inline void upload(void* to, Device device, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
+  refuse_in_capture("upload");
   Gpu& worker = gpu(device.index);
   check(cudaSetDevice(worker.index), "upload", worker.index);
   Event freed("upload", worker.index), arrived("upload", worker.index);
-  freed.record(worker.stream);
+  {
+    const std::lock_guard lock(worker.upload_mutex);
+    freed.record(worker.stream);
+  }
   freed.hold_up(worker.uploads);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, worker.uploads), "upload", worker.index);
   arrived.record(worker.uploads);
@@ -78,6 +83,7 @@ inline int register_cuda_backend() {
   runtime.reset_peak = [](int index) { gpu(index).allocator.reset_peak(); };
   runtime.set_memory_limit = [](int index, std::size_t bytes) { gpu(index).allocator.set_limit(bytes); };
   runtime.release_cached = [](int index) { gpu(index).allocator.release_cached(); };
+  register_graphs(runtime);
   register_cuda_verbs<GpuLauncher>();
   return 1;
 }
