@@ -18,7 +18,8 @@ namespace ttt {
 /// A replay does what another call of the function would have done, as far as this may change: what is in the tensors that it
 /// reads; random numbers, which go on where the default generator is; AdamW's rate and count of steps. All else stays as it was in
 /// the capture: shapes, other numbers, the seed, what happens on the CPU. Tensors that the function makes are overwritten by the next replay.
-/// The function may not wait for the GPU, and what it uses by reference has to outlive the graph.
+/// The function may not wait for the GPU, no other thread may use that GPU meanwhile, and what the function uses by reference
+/// has to outlive the graph.
 class CudaGraph {
  public:
   /// Throws DeviceError if there is no such GPU.

@@ -23,7 +23,8 @@ void softmax(View<const T> x, bool log, View<T> y) {
         const T shift = top + std::log(sum_of<T>(n, [=](std::int64_t i) { return math::exp(in[i] - top); }));
         for (std::int64_t i = 0; i < n; ++i) out[i] = in[i] - shift;
       } else {
-        const T scale = T(1) / sum_of<T>(n, [=](std::int64_t i) { return out[i] = math::exp(in[i] - top); });
+        for (std::int64_t i = 0; i < n; ++i) out[i] = math::exp(in[i] - top);
+        const T scale = T(1) / reduce_run<Sum>(out, n, 1);  // two short loops are faster than one that stores and adds
         for (std::int64_t i = 0; i < n; ++i) out[i] *= scale;
       }
     }
@@ -59,9 +60,11 @@ void cross_entropy(View<const T> logits, View<const std::int64_t> labels, double
     for (std::int64_t r = begin; r < end; ++r) {
       const T* __restrict x = logits.data + r * C;
       const std::int64_t label = labels.data[r];
-      const T top = reduce_run<Max>(x, C, 1), log_sum = std::log(sum_of<T>(C, [=](std::int64_t i) { return math::exp(x[i] - top); }));
-      const T mean = s == T(0) ? T(0) : sum_of<T>(C, [=](std::int64_t i) { return x[i] - top; }) / static_cast<T>(C);
-      losses.data[r] = label >= 0 && label < C ? log_sum - (T(1) - s) * (x[label] - top) - s * mean : std::numeric_limits<T>::quiet_NaN();
+      const T top = reduce_run<Max>(x, C, 1);
+      T sums[2];  // of exp(x − top) and x − top
+      sum_terms(C, sums, [=](std::int64_t i, T* terms) { terms[0] = math::exp(x[i] - top), terms[1] = x[i] - top; });
+      const T log_sum = std::log(sums[0]), spread = s == T(0) ? T(0) : s * sums[1] / static_cast<T>(C);
+      losses.data[r] = label >= 0 && label < C ? log_sum - (T(1) - s) * (x[label] - top) - spread : std::numeric_limits<T>::quiet_NaN();
       if (log_sums) log_sums[r] = top + log_sum;
     }
   });
