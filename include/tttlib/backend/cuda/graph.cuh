@@ -6,11 +6,12 @@
 namespace ttt::cuda_backend {
 
 struct CapturedGraph {
+  explicit CapturedGraph(Gpu& device) : gpu(device), no_uploads(device.upload_mutex) {}
   Gpu& gpu;
   GraphMemory<GpuMemory>::Held memory;
   cudaGraphExec_t executable = nullptr;
   bool capturing = true;
-  std::unique_lock<std::mutex> no_uploads{gpu.upload_mutex};  // until the capture ends: loaders wait that long
+  std::unique_lock<std::mutex> no_uploads;  // until the capture ends: loaders wait that long
 };
 
 /// The graph of what the stream was asked for since the capture began.
@@ -28,7 +29,7 @@ inline void register_graphs(CudaRuntime& runtime) {
     Gpu& device = gpu(index);
     check(cudaSetDevice(index), "CudaGraph", index);
     blas_handle(device, "CudaGraph");  // cannot be made during a capture
-    auto graph = std::make_unique<CapturedGraph>(CapturedGraph{device, {}});
+    auto graph = std::make_unique<CapturedGraph>(device);
     // Relaxed: memory for the graph may be asked for while it is captured. That nobody waits, refuse_in_capture sees to.
     check(cudaStreamBeginCapture(device.stream, cudaStreamCaptureModeRelaxed), "CudaGraph", index);
     device.allocator.capture(&graph->memory);
