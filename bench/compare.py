@@ -47,12 +47,25 @@ def peer_settings(threads):
             yield f"1 thread, {threads} of {blas}", ["--threads", "1", "--blas-threads", str(threads)], environment
 
 
-def run(command, environment, pinned):
+def run(command, environment, pinned=False, timeout=None):
+    """The JSON object that a command prints. Raises RuntimeError with what it said if it fails, TimeoutError."""
     full = {k: v for k, v in os.environ.items() if k != "OPENBLAS_L2_SIZE"} | environment
-    done = subprocess.run((["taskset", "-c", str(CORES[0])] if pinned else []) + command, env=full, capture_output=True, text=True)
+    try:
+        done = subprocess.run((["taskset", "-c", str(CORES[0])] if pinned else []) + command, env=full, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{' '.join(command)} took more than {timeout:.0f} s") from None
     if done.returncode != 0:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout)
+
+
+def write(out, facts, results, table):
+    """OUT.json, and OUT.md with the table."""
+    os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
+    with open(out + ".json", "w") as file:
+        json.dump({"facts": facts, "results": results}, file, indent=1)
+    with open(out + ".md", "w") as file:
+        file.write(table(results, facts))
 
 
 def measure(case, threads, arguments):
@@ -128,13 +141,12 @@ def main():
         for case in CASES:
             if arguments.only and case[0] != arguments.only:
                 continue
-            results = with_best_peer(results + [measure(case, threads, arguments)])
+            try:
+                results = with_best_peer(results + [measure(case, threads, arguments)])
+            except RuntimeError as error:
+                sys.exit(str(error))
             print(table(results, facts).splitlines()[-1], flush=True)
-            os.makedirs(os.path.dirname(arguments.out) or ".", exist_ok=True)
-            with open(arguments.out + ".json", "w") as file:
-                json.dump({"facts": facts, "results": results}, file, indent=1)
-            with open(arguments.out + ".md", "w") as file:
-                file.write(table(results, facts))
+            write(arguments.out, facts, results, table)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@
 //   tttlib_bench --model vit3_tiny --mode infer --dtype bf16                      products of operands rounded to bf16
 //   tttlib_bench --model vit3_tiny --trace trace.json                            the same as a timeline
 //   tttlib_bench --model ttt_heads --mode train --batch 16                       the TTT layer alone, without its projections
+//   tttlib_bench --model vit3_small --batch 256 --device cuda:0                  on a GPU
 //
 // A training step is: forward, cross-entropy with label smoothing 0.1, backward, clipping at norm 5, AdamW. Prints the
-// median and the spread over the repeats, the peak resident memory, and the rate of arithmetic (2 operations a
-// multiply-accumulate, 3 times the forward pass for training) as a share of the best rate that a large product
-// reaches here; bench/peers/ does the same with PyTorch.
+// median and the spread over the repeats, the peak memory (resident; on a GPU what tensors held there), and the rate of
+// arithmetic (2 operations a multiply-accumulate, 3 times the forward pass for training) as a share of the best rate that
+// a large product reaches here. As JSON also the floor: the time that the arithmetic needs at that rate, or the least bytes
+// of the TTT layer (with --dtype bf16 in bf16) at the rate of a copy, whichever is longer. bench/peers/ does the same with PyTorch.
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -32,45 +34,51 @@ using namespace ttt;
 
 namespace {
 
-/// Best rates of this machine with this many threads: GFLOP/s of a product of 1024 × 1024 matrices, GB/s of a copy of 64 MiB
-/// (read and written).
+/// Best rates of this device, on the CPU with this many threads: GFLOP/s of a product of n × n matrices in the chosen precision,
+/// GB/s of a copy of 64 MiB (read and written); on a GPU n is 8192 instead of 1024, and the copy 512 MiB.
 struct Peak {
   double product = 0, copy = 0;
 };
-Peak measure_peak() {
+Peak measure_peak(Device device) {
   const NoGradGuard guard;
-  constexpr std::int64_t n = 1024;
-  const Tensor<float> a = randn<float>({n, n}), b = randn<float>({n, n}), x = randn<float>({16 * n, n});
-  Tensor<float> y = empty_like(x);
+  const std::int64_t n = device.is_cpu() ? 1024 : 8192;
   Peak peak;
-  peak.product = 2e-9 * double(n * n * n) / seconds_of(12, [&] { matmul(a, b); }).front();
-  peak.copy = 2e-9 * 4 * double(x.numel()) / seconds_of(8, [&] { backend::copy(view(x), mutable_view(y)); }).front();
+  {
+    const Tensor<float> a = randn<float>({n, n}, device), b = randn<float>({n, n}, device);
+    peak.product = 2e-9 * double(n) * double(n) * double(n) / seconds_of(12, [&] { matmul(a, b); }, device).front();
+  }
+  const Tensor<float> x = randn<float>({device.is_cpu() ? 16 * n : 2 * n, n}, device);
+  Tensor<float> y = empty_like(x);
+  peak.copy = 2e-9 * 4 * double(x.numel()) / seconds_of(8, [&] { backend::copy(view(x), mutable_view(y)); }, device).front();
   return peak;
 }
 
 /// What is timed: a step on one fixed random batch.
 struct Work {
   std::function<void()> step;
-  double macs = 0;  // multiply-accumulates of one image, forward
+  double macs = 0;   // multiply-accumulates of one image, forward
+  double bytes = 0;  // of one image that a step has to read and write at least; 0: not counted
 };
 
 /// Inference, or a training step with its optimiser.
-Work model_work(const std::string& name, const ModelOptions& options, bool train, std::int64_t batch) {
+Work model_work(const std::string& name, const ModelOptions& options, bool train, std::int64_t batch, Device device) {
   const std::int64_t side = image_size_of(name, options), classes = options.num_classes;
   const std::shared_ptr<Module<float>> model = create_model<float>(name, options);
-  const Tensor<float> images = randn<float>({batch, side, side, 3});  // [B, H, W, 3]
+  const Tensor<float> images = randn<float>({batch, side, side, 3}, device);  // [B, H, W, 3]
   const double macs = static_cast<double>(summarize(*model, {1, side, side, 3}).macs);
+  model->to(device);
   if (!train) {
     model->eval();
     const auto step = [model, images] {
       const NoGradGuard guard;
       (*model)(images);
     };
-    return {step, macs};
+    return {step, macs, 0};
   }
   const auto optimizer = std::make_shared<AdamW<float>>(param_groups(*model, {.weight_decay = 0.05}));
   Tensor<std::int64_t> labels(Shape{batch});
   for (std::int64_t i = 0; i < batch; ++i) labels.data()[i] = i % classes;
+  labels = labels.to(device);
   const auto loss_of = [labels](const Tensor<float>& logits) {
     const Scope scope("loss");
     return cross_entropy(logits, labels, {.label_smoothing = 0.1});
@@ -83,31 +91,35 @@ Work model_work(const std::string& name, const ModelOptions& options, bool train
     clip_grad_norm(*model, 5.0);
     optimizer->step();
   };
-  return {step, macs};
+  return {step, macs, 0};
 }
 
 /// The heads of one block of ViT³-S, from q, k, v of all tokens to their answers; training: forward, and backward to q, k, v
 /// and the weights.
-Work heads_work(TttPath path, bool train, std::int64_t batch, std::int64_t side) {
+Work heads_work(TttPath path, bool train, std::int64_t batch, std::int64_t side, Device device) {
   const ModelConfig& config = model_config("vit3_small");
   const std::int64_t H = config.heads, d = config.channels / H, grid = side / config.patch_size;
-  TttWeights<float> w0{trunc_normal<float>({1, H, d, d}, 0.02), trunc_normal<float>({1, H, d, d}, 0.02), trunc_normal<float>({d, 1, 3, 3}, 0.02)};
-  Tensor<float> qkv = randn<float>({batch, grid, grid, 3 * (H + 1) * d});            // [B, h, w, 3C + 3d]
-  const Tensor<float> cotangent = randn<float>({batch, grid, grid, (H + 1) * d});  // [B, h, w, C + d]
+  TttWeights<float> w0{trunc_normal<float>({1, H, d, d}, 0.02, 2, device), trunc_normal<float>({1, H, d, d}, 0.02, 2, device),
+                       trunc_normal<float>({d, 1, 3, 3}, 0.02, 2, device)};
+  Tensor<float> qkv = randn<float>({batch, grid, grid, 3 * (H + 1) * d}, device);          // [B, h, w, 3C + 3d]
+  const Tensor<float> cotangent = randn<float>({batch, grid, grid, (H + 1) * d}, device);  // [B, h, w, C + d]
   const double macs = static_cast<double>(grid * grid * (6 * H * d * d + 18 * d));
+  // Forward reads qkv and writes as many answers; the way back reads qkv and the answers' cotangent, and writes qkv's.
+  const double channels = static_cast<double>((H + 1) * d) * (train ? 4 + 7 : 4), width = matmul_precision() == MatmulPrecision::bfloat16 ? 2 : 4;
+  const double bytes = channels * width * static_cast<double>(grid * grid);
   if (!train) {
     const auto step = [=] {
       const NoGradGuard guard;
       ttt_heads(qkv, w0, path);
     };
-    return {step, macs};
+    return {step, macs, bytes};
   }
   Tensors<float> leaves{qkv.requires_grad(true), w0.w1.requires_grad(true), w0.w2.requires_grad(true), w0.w3.requires_grad(true)};
   const auto step = [=]() mutable {
     for (Tensor<float>& leaf : leaves) leaf.zero_grad();
     ttt_heads(qkv, w0, path).backward(cotangent);
   };
-  return {step, macs};
+  return {step, macs, bytes};
 }
 
 }  // namespace
@@ -118,6 +130,7 @@ int main(int argc, char** argv) {
   int batch = 64, threads = num_threads(), repeat = 10;
   std::int64_t image_size = 0, classes = 0;
   bool recompute = false, as_json = false, profiled = false;
+  Device device;
   app.add_option("--model", name, "Model name, or ttt_heads")->capture_default_str();
   app.add_option("--mode", mode)->check(CLI::IsMember({"train", "infer"}))->capture_default_str();
   app.add_option("--batch", batch, "Images per step")->check(program::whole(1, 1000000))->capture_default_str();
@@ -126,6 +139,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads)->check(program::whole(1, 1024))->capture_default_str();
   app.add_option("--repeat", repeat, "Timed steps")->check(program::whole(1, 1000000))->capture_default_str();
   app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
+  program::add_device(app, device);
   program::add_dtype(app);
   app.add_flag("--recompute", recompute, "Run blocks again on the way back");
   app.add_flag("--json", as_json);
@@ -144,31 +158,44 @@ int main(int argc, char** argv) {
     options.image_size = side;
     options.path = ttt_path(path);
     options.recompute = recompute;
-    const Work work = heads ? heads_work(options.path, train, batch, side) : model_work(name, options, train, batch);
+    const Work work = heads ? heads_work(options.path, train, batch, side, device) : model_work(name, options, train, batch, device);
     const auto& step = work.step;
+    const bool gpu = !device.is_cpu();
     step();
+    const std::int64_t launches_before = gpu ? cuda_launches(device.index) : 0;
     step();
-    const std::vector<double> seconds = seconds_of(repeat, step);
+    const std::int64_t launches = gpu ? cuda_launches(device.index) - launches_before : 0;
+    const std::vector<double> seconds = seconds_of(repeat, step, device);
     const auto rate = [&](double s) { return batch / s; };
     const double median = rate(seconds[seconds.size() / 2]);
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    const double memory = static_cast<double>(usage.ru_maxrss) / 1024;
-    const Peak peak = measure_peak();  // last, since it takes memory too
-    const double gflops = 2e-9 * work.macs * median * (train ? 3 : 1);
-    if (as_json)
-      fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"dtype\": \"{}\", \"batch\": {}, \"image_size\": {}, \"threads\": {}, \"images_per_second\": {:.3f}, "
-                 "\"slowest\": {:.3f}, \"fastest\": {:.3f}, \"peak_rss_mib\": {:.0f}, \"gflops\": {:.1f}, \"peak_fraction\": {:.3f}, "
-                 "\"peak_product_gflops\": {:.0f}, \"peak_copy_gb_per_second\": {:.1f}}}\n",
-                 name, mode, path, to_string(matmul_precision()), batch, side, threads, median, rate(seconds.back()), rate(seconds.front()), memory, gflops, gflops / peak.product,
-                 peak.product, peak.copy);
-    else
-      fmt::print("{} {}, {}, batch {}, {} threads: {:.1f} images/s ({:.1f} to {:.1f} over {} steps), peak {:.0f} MiB, {:.0f} of {:.0f} GFLOP/s\n", name, mode,
-                 to_string(matmul_precision()), batch, threads, median, rate(seconds.back()), rate(seconds.front()), repeat, memory, gflops, peak.product);
+    const double resident = static_cast<double>(usage.ru_maxrss) / 1024;
+    const double on_device = gpu ? static_cast<double>(cuda_memory(device.index).peak) / (1 << 20) : 0;
+    if (gpu) release_cuda_memory(device.index);
+    const Peak peak = measure_peak(device);  // last, since it takes memory too
+    const double passes = train ? 3 : 1, gflops = 2e-9 * work.macs * median * passes;
+    const double floor_ms = batch * std::max(2e-6 * work.macs * passes / peak.product, 1e-6 * work.bytes / peak.copy);
+    const double slowest = rate(seconds.back()), fastest = rate(seconds.front());
+    const char* dtype = to_string(matmul_precision());
+    if (as_json) {
+      fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"dtype\": \"{}\", ", name, mode, path, dtype);
+      fmt::print("\"device\": \"{}\", \"threads\": {}, \"batch\": {}, \"image_size\": {}, ", describe(device), threads, batch, side);
+      fmt::print("\"images_per_second\": {:.3f}, \"slowest\": {:.3f}, \"fastest\": {:.3f}, ", median, slowest, fastest);
+      fmt::print("\"peak_rss_mib\": {:.0f}, ", resident);
+      if (gpu) fmt::print("\"peak_device_mib\": {:.0f}, \"launches\": {}, ", on_device, launches);
+      fmt::print("\"gflops\": {:.1f}, \"peak_fraction\": {:.3f}, \"floor_ms\": {:.4f}, ", gflops, gflops / peak.product, floor_ms);
+      fmt::print("\"peak_product_gflops\": {:.0f}, \"peak_copy_gb_per_second\": {:.1f}}}\n", peak.product, peak.copy);
+    } else {
+      const std::string where = gpu ? fmt::format("{}, {} launches a step", describe(device), launches) : fmt::format("{} threads", threads);
+      fmt::print("{} {}, {}, batch {}, {}: {:.1f} images/s ", name, mode, dtype, batch, where, median);
+      fmt::print("({:.1f} to {:.1f} over {} steps), ", slowest, fastest, repeat);
+      fmt::print("peak {:.0f} MiB, {:.0f} of {:.0f} GFLOP/s\n", gpu ? on_device : resident, gflops, peak.product);
+    }
     if (profiled || !trace.empty()) {
       Profile profile;
       {
-        const ProfileGuard watch(profile);
+        const ProfileGuard watch(profile, device);
         step();
       }
       if (profiled) fmt::print("\n{}", to_string(profile));

@@ -2,6 +2,7 @@
 // linear in the number of tokens, attention is not (ViT³ paper, the figure on efficiency).
 //
 //   tttlib_scaling --out bench/results/scaling        224² to 1248² (6,084 tokens); writes scaling.html, .md and .json
+//   tttlib_scaling --device cuda:0 --out …            on a GPU
 //
 // Inference, batch 1. Activation memory: the most that tensors hold during a forward pass, beyond weights and the image.
 
@@ -26,17 +27,18 @@ struct Point {
   double milliseconds = 0, mebibytes = 0;
 };
 
-Point measure(Module<float>& model, std::int64_t side, int repeat) {
+Point measure(Module<float>& model, std::int64_t side, int repeat, Device device) {
   const NoGradGuard guard;
-  const Tensor<float> image = randn<float>({1, side, side, 3});  // [1, H, W, 3]
-  HostAllocator& memory = HostAllocator::instance();
+  const Tensor<float> image = randn<float>({1, side, side, 3}, device);  // [1, H, W, 3]
+  HostAllocator& host = HostAllocator::instance();
+  model.to(device);
   model(image);
-  memory.reset_peak();
-  const std::size_t before = memory.bytes_in_use();
-  const double seconds = median_seconds(repeat, [&] { model(image); });
-  const Point point{1e3 * seconds, static_cast<double>(memory.peak_bytes() - before) / (1 << 20)};
-  memory.release_cached();
-  return point;
+  device.is_cpu() ? host.reset_peak() : reset_cuda_peak(device.index);
+  const std::size_t before = device.is_cpu() ? host.bytes_in_use() : cuda_memory(device.index).in_use;
+  const double seconds = median_seconds(repeat, [&] { model(image); }, device);
+  const std::size_t peak = device.is_cpu() ? host.peak_bytes() : cuda_memory(device.index).peak;
+  device.is_cpu() ? host.release_cached() : release_cuda_memory(device.index);
+  return {1e3 * seconds, static_cast<double>(peak - before) / (1 << 20)};
 }
 
 }  // namespace
@@ -46,14 +48,17 @@ int main(int argc, char** argv) {
   std::string size = "tiny", out = "bench/results/scaling";
   std::vector<std::int64_t> sides{224, 448, 672, 896, 1248};
   int threads = num_threads(), repeat = 5;
+  Device device;
   app.add_option("--size", size, "Size of both models")->check(CLI::IsMember({"tiny", "small"}))->capture_default_str();
   app.add_option("--sides", sides, "Sides of the images, multiples of 16")->check(program::whole(16, 8192))->capture_default_str();
   app.add_option("--threads", threads)->check(program::whole(1, 1024))->capture_default_str();
+  program::add_device(app, device);
   program::add_dtype(app);
   app.add_option("--repeat", repeat, "Timed passes, of which the median counts")->check(program::whole(1, 1000))->capture_default_str();
   app.add_option("--out", out, "Files to write, without their endings")->capture_default_str();
   return program::run(app, argc, argv, [&] {
     set_num_threads(threads);
+    fmt::print("computed on {}\n", describe(device));
     const std::string vit3 = "vit3_" + size, deit = "deit_" + size;
     const ModelConfig& config = model_config(deit);
     const std::vector<std::string> names{vit3, deit + ", attention in blocks", deit + ", whole matrix"};
@@ -79,7 +84,7 @@ int main(int argc, char** argv) {
                                                 mixers::softmax_attention_by_matrix<float>());
         else model = create_model<float>(m == 0 ? vit3 : deit, {.image_size = side});
         model->eval();
-        points.push_back(measure(*model, side, repeat));
+        points.push_back(measure(*model, side, repeat, device));
         time[m].x.push_back(static_cast<double>(tokens)), memory[m].x.push_back(static_cast<double>(tokens));
         time[m].y.push_back(points[m].milliseconds), memory[m].y.push_back(points[m].mebibytes);
         table.rows.back().insert(table.rows.back().end(), {fmt::format("{:.1f}", points[m].milliseconds), fmt::format("{:.1f}", points[m].mebibytes)});
@@ -104,9 +109,11 @@ int main(int argc, char** argv) {
     report.chart({.title = "Activation memory", .x_label = "tokens", .y_label = "MiB", .lines = memory, .log_x = true, .log_y = true});
     report.table(table);
     report.run(argc, argv, 0);
+    report.fact("Device", describe(device));
     report.fact("Threads", std::to_string(threads));
     report.write(out + ".html");
-    std::string text = "# Linear in tokens\n\n" + summary + fmt::format("\nForward, batch 1, {} threads, {}, median of {}.\n\n|", threads, machine_name(), repeat);
+    const std::string machine = device.is_cpu() ? fmt::format("{} threads, {}", threads, machine_name()) : describe(device);
+    std::string text = "# Linear in tokens\n\n" + summary + fmt::format("\nForward, batch 1, {}, median of {}.\n\n|", machine, repeat);
     for (const std::string& name : table.columns) text += " " + name + " |";
     text += "\n|";
     for (std::size_t c = 0; c < table.columns.size(); ++c) text += "---|";
@@ -115,7 +122,7 @@ int main(int argc, char** argv) {
       for (const std::string& cell : cells) text += " " + cell + " |";
     }
     write_file_atomically(out + ".md", text + "\n", "tttlib_scaling");
-    write_file_atomically(out + ".json", nlohmann::ordered_json{{"machine", machine_name()}, {"threads", threads}, {"rows", rows}}.dump(1) + "\n", "tttlib_scaling");
+    write_file_atomically(out + ".json", nlohmann::ordered_json{{"machine", machine_name()}, {"device", describe(device)}, {"threads", threads}, {"rows", rows}}.dump(1) + "\n", "tttlib_scaling");
     return 0;
   });
 }

@@ -66,20 +66,16 @@ inline CLI::Option* add_dtype(CLI::App& app) {
       ->default_str("float32");
 }
 
-/// Takes cpu, cuda or cuda:N.
-inline CLI::Validator device_name() {
-  return CLI::Validator(
-      [](const std::string& text) {
-        const bool gpu = text.rfind("cuda:", 0) == 0 && text.size() > 5 && text.size() < 8 && text.find_first_not_of("0123456789", 5) == std::string::npos;
-        return text == "cpu" || text == "cuda" || gpu ? "" : "must be cpu, cuda or cuda:N: " + text;
-      },
-      "cpu, cuda or cuda:N");
-}
-/// The device of such a name. Throws DeviceError, saying why, if this program cannot use it.
-inline ttt::Device device_of(const std::string& name) {
-  const ttt::Device device = name == "cpu" ? ttt::cpu() : ttt::cuda(name == "cuda" ? 0 : std::atoi(name.c_str() + 5));
-  ttt::require_device("cuda", device);
-  return device;
+/// --device: where the program computes, cpu unless it says otherwise. A device that this program cannot use ends it, with
+/// the reason.
+inline CLI::Option* add_device(CLI::App& app, ttt::Device& device, const std::string& what = "Where to compute") {
+  const CLI::Validator named([](const std::string& name) { return ttt::to_device(name) ? "" : "must be cpu, cuda or cuda:N: " + name; },
+                             "cpu, cuda or cuda:N");
+  const auto choose = [&device](const std::string& name) {
+    device = ttt::to_device(name).value();
+    ttt::require_device("cuda", device);
+  };
+  return app.add_option_function<std::string>("--device", choose, what)->check(named)->default_str("cpu");
 }
 
 /// One line on stderr, whatever line breaks the message has; 1, the exit code.

@@ -404,6 +404,7 @@ int run(const std::vector<std::string>& arguments, bool in_double, const Setting
     std::fflush(stdout);
   }
   if (passed + failed == 0) std::printf("no case ran\n");
+  std::printf("on %s, in %s precision\n", describe(settings.device).c_str(), in_double ? "double" : "single");
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed > 0 || passed == 0 ? 1 : 0;
 }
@@ -412,17 +413,16 @@ int run(const std::vector<std::string>& arguments, bool in_double, const Setting
 
 int main(int argc, char** argv) {
   CLI::App app("Compares tttlib with golden cases of a reference implementation", "tttlib_parity");
-  std::string dtype = "double", path = "fused", device = "cpu";
+  std::string dtype = "double", path = "fused";
   std::vector<std::string> arguments;
   Settings settings;
   app.add_option("--dtype", dtype, "Precision to compute in")->check(CLI::IsMember({"float", "double"}))->capture_default_str();
   app.add_option("--path", path, "How the inner step is computed")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
-  app.add_option("--device", device, "Where to compute")->check(program::device_name())->capture_default_str();
+  program::add_device(app, settings.device);
   app.add_flag("--perturb", settings.perturb, "Move one weight of every case by 1 %: each case must then fail");
   app.add_option("files", arguments, "Case files, or folders of them")->required();
   return program::run(app, argc, argv, [&] {
     settings.path = ttt_path(path);
-    settings.device = program::device_of(device);
     return run(arguments, dtype == "double", settings);
   });
 }

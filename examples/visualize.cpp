@@ -197,6 +197,7 @@ int main(int argc, char** argv) {
   std::int64_t index = 0;
   std::optional<std::int64_t> image_size, patch_size;
   std::vector<std::int64_t> token;
+  Device device;
   app.add_option("--weights", weights, "Weights of a trained model, such as runs/…/best.safetensors")->required();
   app.add_option("--model", model_name, "Its name")->capture_default_str();
   app.add_option("--data", data, "Folder of CIFAR-10 or CIFAR-100 binary files, or \"shapes\"")->capture_default_str();
@@ -205,6 +206,7 @@ int main(int argc, char** argv) {
   app.add_option("--image-size", image_size, "Side of that picture, or of the shapes; default: the model's")->check(program::whole(1, 8192));
   app.add_option("--patch-size", patch_size, "Side of the patches; default: the model's")->check(program::whole(1, 8192));
   app.add_option("--token", token, "Row and column, from 0, of the token whose answer is looked at; default: the middle")->expected(2)->check(program::whole(0, 8192));
+  program::add_device(app, device);
   program::add_dtype(app);
   app.add_option("--out", out, "Output folder")->capture_default_str();
 
@@ -216,6 +218,7 @@ int main(int argc, char** argv) {
     const auto model = std::dynamic_pointer_cast<Vit3<float>>(create_model<float>(model_name, options));
     if (!model) fail<Error>("visualize", "the model trains nothing inside: --model " + model_name, "a vit3 model has TTT layers");
     load_weights(weights, *model);
+    model->to(device);
     model->eval();
 
     const ImageDataset picture = load_picture(data, file, index, side);
@@ -224,7 +227,7 @@ int main(int argc, char** argv) {
     normalize(picture.image_data(0), {}, images.data());
     TokenAt at;
     Shape grid;
-    const Explanation e = explain(*model, images, [&](std::int64_t h, std::int64_t w) {
+    const Explanation e = explain(*model, images.to(device), [&](std::int64_t h, std::int64_t w) {
       grid = {h, w};
       const std::int64_t row = token.empty() ? h / 2 : token[0], column = token.empty() ? w / 2 : token[1];
       if (row >= h || column >= w) fail<ShapeError>("visualize", concat("no such token: --token ", row, " ", column, ", grid ", h, " x ", w));
@@ -264,9 +267,11 @@ int main(int argc, char** argv) {
     report.picture(out + "/kernels.png", "For every block two rows of 3 by 3 kernels, one per channel: before and after the inner step",
                    "Kernels of the convolution head, one per channel, before and after the inner step on this image: blue negative, red positive, one scale per block.");
     report.run(argc, argv, 0);
+    report.fact("Device", describe(device));
     report.fact("Image", file.empty() ? concat("test image ", index, " of ", data) : file);
     report.write(out + "/report.html");
-    std::printf("%s\nwritten to %s: report.html (open it in a browser), gradient_magnitude.png, implicit_attention.png, kernels.png\n", result.c_str(), out.c_str());
+    std::printf("%s\ncomputed on %s\nwritten to %s: report.html (open it in a browser), gradient_magnitude.png, implicit_attention.png, kernels.png\n",
+                result.c_str(), describe(device).c_str(), out.c_str());
     return 0;
   });
 }

@@ -31,8 +31,10 @@ TTT_CASTS(double, bf16)
 TTT_CASTS(double, std::int64_t)
 TTT_CASTS(bf16, float)
 TTT_CASTS(bf16, double)
+TTT_CASTS(bf16, std::int64_t)
 TTT_CASTS(std::int64_t, float)
 TTT_CASTS(std::int64_t, double)
+TTT_CASTS(std::int64_t, bf16)
 
 template void map(formula::Neg, const View<const std::int64_t>&, const View<std::int64_t>&);
 template void map(formula::AddScalar, const View<const std::int64_t>&, const View<std::int64_t>&);
@@ -47,6 +49,7 @@ template void map(formula::LessEqual, const View<const std::int64_t>&, const Vie
 
 #define TTT_OTHERS(T)                                                              \
   template void where<T>(View<const T>, View<const T>, View<const T>, View<T>);    \
+  template void add_scaled<T>(View<const T>, View<const T>, View<const T>, View<T>); \
   template bool all_finite<T>(View<const T>);
 TTT_OTHERS(float)
 TTT_OTHERS(double)

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""The peer for tttlib's CPU numbers: ViT^3 in eager PyTorch (written for 1.13), and DeiT with the whole attention matrix.
+"""The peer for tttlib's numbers: ViT^3 in PyTorch (1.13 or later), and DeiT with the whole attention matrix or without it.
 
   torch_vit3.py --model vit3_nano --mode train --batch 64 --threads 2 --json    # measure
+  torch_vit3.py --model vit3_small --batch 256 --device cuda:0 --dtype bf16 --compile    # on a GPU, autocast, compiled
   torch_vit3.py --model ttt_heads --mode train --batch 16                       # the TTT layer alone, without its projections
   torch_vit3.py --check FILE.safetensors ...                                    # compare with golden cases
 
 Written from the equations of "ViT^3: Unlocking Test-Time Training in Vision" (arXiv 2512.01643): the inner
 gradient in closed form, every image and head stepped at once, parameter names as in checkpoints. Steps run on
-one fixed random batch: reading data is not part of the time. The BLAS behind PyTorch decides the speed and is
+one fixed random batch: reading data is not part of the time. On a GPU the optimiser is PyTorch's fused one. The BLAS behind PyTorch decides the speed and is
 part of the result; a reference BLAS is no fair peer (on Debian, install libopenblas0-pthread). So does malloc, which by
 default returns every large block to the system and pays for its pages again; the fair setting keeps them:
 
@@ -28,6 +29,10 @@ from collections import OrderedDict
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", choices=("vit3_nano", "vit3_tiny", "vit3_small", "deit_tiny", "ttt_heads"), default="vit3_nano")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32", help="bf16: autocast; weights stay float32")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the model (PyTorch 2 or later)")
+    parser.add_argument("--attention", choices=("matrix", "fused"), default="matrix", help="of deit_tiny: fused is scaled_dot_product_attention (PyTorch 2)")
     parser.add_argument("--mode", choices=("infer", "train"), default="train")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--image-size", type=int, help="default: 32 for vit3_nano, 224 for the others")
@@ -39,6 +44,8 @@ def parse_arguments():
     arguments = parser.parse_args()
     if min(arguments.batch, arguments.threads, arguments.repeat) < 1:
         parser.error("--batch, --threads and --repeat have to be at least 1")
+    if not re.fullmatch("cpu|cuda(:[0-9]+)?", arguments.device):
+        parser.error(f"--device has to be cpu, cuda or cuda:N, not {arguments.device}")
     return arguments
 
 
@@ -68,9 +75,10 @@ def clip(g, dims):
 def rotary_2d(x, height, width):
     """Rotates neighbouring channels of x [B, N, C]: C/4 pairs by row * theta, then C/4 by column * theta."""
     count = x.shape[-1] // 4
-    theta = 10000.0 ** (-torch.arange(count, dtype=x.dtype) / count)
-    rows = torch.arange(height, dtype=x.dtype).repeat_interleave(width)
-    columns = torch.arange(width, dtype=x.dtype).repeat(height)
+    kind = {"dtype": x.dtype, "device": x.device}
+    theta = 10000.0 ** (-torch.arange(count, **kind) / count)
+    rows = torch.arange(height, **kind).repeat_interleave(width)
+    columns = torch.arange(width, **kind).repeat(height)
     angle = torch.cat((rows[:, None] * theta, columns[:, None] * theta), dim=1)  # [N, C/2]
     a, b = x[..., 0::2], x[..., 1::2]
     rotated = (a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos())
@@ -167,25 +175,27 @@ class Vit3(nn.Module):
 
 
 class Attention(nn.Module):
-    """[B, N, C] -> [B, N, C]: softmax attention with the whole matrix of weights."""
+    """[B, N, C] -> [B, N, C]: softmax attention with the whole matrix of weights, or fused, without it."""
 
-    def __init__(self, dim, heads):
+    def __init__(self, dim, heads, fused=False):
         super().__init__()
-        self.heads = heads
+        self.heads, self.fused = heads, fused
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
 
     def forward(self, x):
         batch, tokens, dim = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each [B, H, N, d]
+        if self.fused:
+            return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, dim))
         weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1)  # [B, H, N, N]; scaling q is cheaper than the matrix
         return self.proj((weights @ v).transpose(1, 2).reshape(batch, tokens, dim))
 
 
 class DeitBlock(nn.Module):
-    def __init__(self, dim, heads, mlp_ratio=4):
+    def __init__(self, dim, heads, fused, mlp_ratio=4):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, heads)
+        self.attn = Attention(dim, heads, fused)
         self.mlp = nn.Sequential(nn.Linear(dim, dim * mlp_ratio), nn.GELU(), nn.Linear(dim * mlp_ratio, dim))
 
     def forward(self, x):
@@ -196,12 +206,12 @@ class DeitBlock(nn.Module):
 class Deit(nn.Module):
     """Images [B, 3, R, R] -> logits [B, classes]; the head reads a class token."""
 
-    def __init__(self, size, patch, dim, depth, heads, classes):
+    def __init__(self, size, patch, dim, depth, heads, classes, fused=False):
         super().__init__()
         self.patch_embed = nn.Conv2d(3, dim, patch, stride=patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, (size // patch) ** 2 + 1, dim))
-        self.blocks = nn.Sequential(*(DeitBlock(dim, heads) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(DeitBlock(dim, heads, fused) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, classes)
 
@@ -251,54 +261,85 @@ def check(path):
     return all(error < 1e-10 for error in errors.values())
 
 
-def make_step(model, mode, images, labels):
+def precision(arguments):
+    """Autocast to bf16 where it is asked for; a new one for every use."""
+    return torch.autocast(arguments.device.split(":")[0], dtype=torch.bfloat16, enabled=arguments.dtype == "bf16")
+
+
+def maybe_compiled(function, arguments):
+    if not arguments.compile:
+        return function
+    if not hasattr(torch, "compile"):
+        sys.exit(f"--compile needs PyTorch 2 or later, this is {torch.__version__}")
+    return torch.compile(function)
+
+
+def make_step(model, arguments, images, labels):
     """Returns one inference or training step as a function without arguments."""
-    if mode == "infer":
+    compiled = maybe_compiled(model, arguments)
+
+    def answer():
+        with precision(arguments):
+            return compiled(images)
+
+    if arguments.mode == "infer":
         model.eval()
-        return torch.inference_mode()(lambda: model(images))
+        return torch.inference_mode()(answer)
     groups = [{"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.05},
               {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, **({"fused": True} if arguments.device != "cpu" else {}))
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(images), labels, label_smoothing=0.1).backward()
+        with precision(arguments):
+            loss = F.cross_entropy(compiled(images), labels, label_smoothing=0.1)
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
 
     return step
 
 
-def make_heads_step(mode, batch, size):
+def make_heads_step(arguments, size):
     """The same for the heads of one block of ViT^3-S: forward, or forward and backward to q, k, v and the weights."""
     _, patch, dim, _, heads, _, _ = MODELS["vit3_small"]
     side = size // patch
-    mixer = TttMixer(dim, heads)
-    qkv = torch.randn(batch, side * side, mixer.qkv.out_features)
-    if mode == "infer":
-        return torch.inference_mode()(lambda: mixer.all_heads(qkv, side, side))
+    kind = {"device": arguments.device, "dtype": torch.bfloat16 if arguments.dtype == "bf16" else torch.float32}  # as a projection would hand it over
+    mixer = TttMixer(dim, heads).to(arguments.device)
+    qkv = torch.randn(arguments.batch, side * side, mixer.qkv.out_features, **kind)
+    compiled = maybe_compiled(mixer.all_heads, arguments)
+
+    def answer():
+        with precision(arguments):
+            return compiled(qkv, side, side)
+
+    if arguments.mode == "infer":
+        return torch.inference_mode()(answer)
     leaves = [qkv.requires_grad_(), mixer.w1, mixer.w2, mixer.w3]
-    cotangent = torch.randn(batch, side * side, mixer.proj.in_features)
+    cotangent = torch.randn(arguments.batch, side * side, mixer.proj.in_features, device=arguments.device)
 
     def step():
         for leaf in leaves:
             leaf.grad = None
-        mixer.all_heads(qkv, side, side).backward(cotangent)
+        y = answer()
+        y.backward(cotangent.to(y.dtype))
 
     return step
 
 
-def make_model_step(name, mode, batch, size):
+def make_model_step(arguments, size):
+    name = arguments.model
     _, patch, dim, depth, heads, classes, expected = MODELS[name]
     if name == "deit_tiny":
-        model = Deit(size, patch, dim, depth, heads, classes)
+        model = Deit(size, patch, dim, depth, heads, classes, fused=arguments.attention == "fused")
     else:
         model = Vit3(patch, dim, depth, heads, classes)
     count = sum(p.numel() for p in model.parameters())
     if name == "deit_tiny":  # its positions grow with the image
         count += dim * ((MODELS[name][0] // patch) ** 2 - (size // patch) ** 2)
     assert count == expected, f"{name} has {count} parameters, expected {expected}"
-    return make_step(model, mode, torch.randn(batch, 3, size, size), torch.randint(classes, (batch,)))
+    images, labels = torch.randn(arguments.batch, 3, size, size), torch.randint(classes, (arguments.batch,))
+    return make_step(model.to(arguments.device), arguments, images.to(arguments.device), labels.to(arguments.device))
 
 
 def blas_in_use():
@@ -313,19 +354,24 @@ def measure(arguments):
     size = arguments.image_size or size
     if size % patch or size < patch:
         sys.exit(f"--image-size has to be a multiple of {patch}, not {size}")
+    on_gpu = arguments.device != "cpu"
+    if on_gpu and not torch.cuda.is_available():
+        sys.exit(f"this PyTorch ({torch.__version__}) finds no GPU to use as {arguments.device}")
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    if arguments.model == "ttt_heads":
-        step = make_heads_step(arguments.mode, arguments.batch, size)
-    else:
-        step = make_model_step(arguments.model, arguments.mode, arguments.batch, size)
+    step = make_heads_step(arguments, size) if arguments.model == "ttt_heads" else make_model_step(arguments, size)
     times = [time.perf_counter()]
     for _ in range(2 + arguments.repeat):
         step()
+        if on_gpu:
+            torch.cuda.synchronize(arguments.device)
         times.append(time.perf_counter())
     timed = [arguments.batch / (end - start) for start, end in zip(times[2:], times[3:])]
     return {"model": arguments.model, "mode": arguments.mode, "batch": arguments.batch, "image_size": size,
-            "threads": arguments.threads, "images_per_second": round(statistics.median(timed), 3),
+            "threads": arguments.threads, "dtype": arguments.dtype, "compiled": arguments.compile, "attention": arguments.attention,
+            "device": torch.cuda.get_device_name(arguments.device) if on_gpu else "cpu",
+            "peak_device_mib": round(torch.cuda.max_memory_allocated(arguments.device) / 2**20, 1) if on_gpu else 0,
+            "images_per_second": round(statistics.median(timed), 3),
             "spread": [round(min(timed), 3), round(max(timed), 3)],
             "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             "torch": torch.__version__, "blas": blas_in_use()}
@@ -335,5 +381,5 @@ if __name__ == "__main__":
     if ARGUMENTS.check:
         sys.exit(0 if all([check(path) for path in ARGUMENTS.check]) else 1)
     result = measure(ARGUMENTS)
-    text = "{model} {mode}, batch {batch}, {threads} threads: {images_per_second} img/s, {peak_rss_mib} MiB"
+    text = "{model} {mode}, {dtype}, batch {batch}, {device}, {threads} threads: {images_per_second} img/s, {peak_rss_mib} MiB"
     print(json.dumps(result) if ARGUMENTS.json else text.format(**result))

@@ -10,6 +10,7 @@
 #include "tttlib/backend/cuda/matmul.hpp"
 #include "tttlib/backend/cuda/norm.hpp"
 #include "tttlib/backend/cuda/verbs.hpp"
+#include "tttlib/core/upload.hpp"
 #include "tttlib/ops/ops.hpp"
 
 using namespace ttt;
@@ -88,6 +89,23 @@ TEST_CASE("the host cannot touch the memory of the emulated GPU") {
   CHECK(x.to_vector() == std::vector<float>(5, 1));
   CHECK(in_child([&] { *const_cast<volatile float*>(x.data()) = 2; }) == 128 + SIGSEGV);
   CHECK(in_child([&] { static_cast<void>(*const_cast<volatile float*>(x.data())); }) == 128 + SIGSEGV);
+}
+
+TEST_CASE("tensors meant for a GPU are in page-locked memory, those meant for the CPU are not") {
+  const std::int64_t before = emulation::pinned_bytes();
+  {
+    Tensor<float> x = host_tensor<float>({10, 3}, cuda());
+    CHECK(emulation::pinned_bytes() == before + 120);
+    CHECK(x.device() == cpu());
+    backend::fill(mutable_view(x), 3);
+    const Tensor<float> y = upload(x, cuda());
+    CHECK(y.device() == cuda());
+    CHECK(y.to_vector() == std::vector<float>(30, 3));
+    const Tensor<float> z = host_tensor<float>({10}, cpu());
+    CHECK(upload(z, cpu()).data() == z.data());
+    CHECK(emulation::pinned_bytes() == before + 120);
+  }
+  CHECK(emulation::pinned_bytes() == before);
 }
 
 TEST_CASE("launches that no GPU takes are refused") {

@@ -6,10 +6,13 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -17,8 +20,8 @@
 #include "tttlib/backend/cpu/verbs.hpp"
 #include "tttlib/backend/cuda.hpp"
 #include "tttlib/backend/cuda/block.hpp"
+#include "tttlib/backend/cuda/graph_memory.hpp"
 #include "tttlib/backend/cuda/matmul.hpp"
-#include "tttlib/core/caching_allocator.hpp"
 
 namespace emulation {
 
@@ -32,6 +35,12 @@ inline bool backwards() {
   return on;
 }
 
+/// One thread at a time has to do with the device; loaders copy batches while the model computes.
+inline std::recursive_mutex& one_at_a_time() {
+  static auto* mutex = new std::recursive_mutex;
+  return *mutex;
+}
+
 /// Segments of pages that the host can neither read nor write, except inside an `Access`.
 struct EmulatedMemory {
   static constexpr std::size_t alignment = 256, large = 0, page = std::size_t(2) << 20;
@@ -39,11 +48,13 @@ struct EmulatedMemory {
   void* segment(std::size_t bytes) const {
     void* memory = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
+    const std::lock_guard lock(one_at_a_time());
     segments()[memory] = bytes;
     if (depth() > 0) protect(PROT_READ | PROT_WRITE);
     return memory;
   }
   void release(void* memory) const {
+    const std::lock_guard lock(one_at_a_time());
     munmap(memory, segments()[memory]);
     segments().erase(memory);
   }
@@ -73,15 +84,53 @@ class Access {
   }
   Access(const Access&) = delete;
   Access& operator=(const Access&) = delete;
+
+ private:
+  const std::lock_guard<std::recursive_mutex> lock_{one_at_a_time()};
 };
-inline CachingAllocator<EmulatedMemory>& allocator() {
-  static auto* all = new CachingAllocator<EmulatedMemory>;
+inline cuda_backend::GraphMemory<EmulatedMemory>& allocator() {
+  static auto* all = new cuda_backend::GraphMemory<EmulatedMemory>;
   return *all;
 }
+/// A captured graph: launches in order, and its memory.
+struct Graph {
+  std::vector<std::function<void()>> launches;
+  cuda_backend::GraphMemory<EmulatedMemory>::Held memory;
+};
+/// The one that is being captured; null: none, and launches run at once.
+inline Graph*& captured() {
+  static Graph* graph = nullptr;
+  return graph;
+}
+template <class Launch>
+void start(const Launch& launch) {
+  if (captured()) captured()->launches.push_back(launch);
+  else launch();
+}
 /// Programs started so far.
-inline std::int64_t& launches() {
-  static std::int64_t count = 0;
+inline std::atomic<std::int64_t>& launches() {
+  static std::atomic<std::int64_t> count{0};
   return count;
+}
+
+/// A product with the CPU's kernels.
+template <class T>
+void multiply(const cuda_backend::Gemm<T>& g) {
+  const Access access;
+  const auto matrix = [&g](auto* data, std::int64_t rows, std::int64_t columns, std::int64_t leading, bool transposed, std::int64_t step) {
+    using Element = std::remove_pointer_t<decltype(data)>;
+    return View<Element>{data, {g.batch, rows, columns}, {step, transposed ? leading : 1, transposed ? 1 : leading}, cpu()};
+  };
+  const View<T> c = matrix(g.c, g.m, g.n, g.ldc, false, g.stride_c);
+  std::vector<T> sum(static_cast<std::size_t>(c.numel()));
+  const View<T> product{sum.data(), c.shape, contiguous_strides(c.shape), cpu()};
+  const MatmulPrecisionGuard guard(g.bf16 ? MatmulPrecision::bfloat16 : MatmulPrecision::float32);
+  cpu_backend::matmul<T>(matrix(g.a, g.m, g.k, g.lda, g.transpose_a, g.stride_a), matrix(g.b, g.k, g.n, g.ldb, g.transpose_b, g.stride_b), product);
+  for (std::int64_t i = 0; i < c.numel(); ++i) {
+    const std::int64_t batch = i / (g.m * g.n), row = i / g.n % g.m, column = i % g.n;
+    T& to = g.c[batch * g.stride_c + column * g.ldc + row];
+    to = (g.bias ? g.bias[row] : g.beta == T(0) ? T(0) : g.beta * to) + sum[static_cast<std::size_t>(i)];
+  }
 }
 
 /// The launcher (backend/cuda/block.hpp).
@@ -95,14 +144,16 @@ class Launcher {
     static_assert(sizeof(Program) <= 4096, "a GPU takes 4 KiB of arguments");
     if (count < 1 || threads < 1 || threads > 1024 || (threads & (threads - 1)) != 0 || shared_bytes > cuda_backend::shared_limit)
       fail<Error>("cuda", concat("no GPU takes this launch: ", count, " blocks of ", threads, " threads, ", shared_bytes, " bytes shared"));
-    ++launches();
-    const Access access;
-    std::vector<unsigned char> memory(static_cast<std::size_t>(shared_bytes));
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::memset(memory.data(), 0xff, memory.size());  // NaN: shared memory starts with anything
-      cuda_backend::Block block(backwards() ? count - 1 - i : i, count, threads, memory, backwards());
-      program(block);
-    }
+    start([=] {
+      ++launches();
+      const Access access;
+      std::vector<unsigned char> memory(static_cast<std::size_t>(shared_bytes));
+      for (std::int64_t i = 0; i < count; ++i) {
+        std::memset(memory.data(), 0xff, memory.size());  // NaN: shared memory starts with anything
+        cuda_backend::Block block(backwards() ? count - 1 - i : i, count, threads, memory, backwards());
+        program(block);
+      }
+    });
   }
   void* allocate(std::size_t bytes) const {
     void* memory = allocator().allocate(bytes);
@@ -112,30 +163,30 @@ class Launcher {
   }
   void deallocate(void* block, std::size_t bytes) const { allocator().deallocate(block, bytes); }
   void read(void* to_host, const void* from, std::size_t bytes) const {
+    refuse_in_capture("read");
     const Access access;
     std::memcpy(to_host, from, bytes);
   }
-  /// What cuBLAS does, by the CPU's products.
+  /// What cuBLAS does, by the CPU's products; a bias for float alone.
   template <class T>
-  void gemm(const cuda_backend::Gemm<T>& g) const {
+  bool gemm(const cuda_backend::Gemm<T>& g) const {
+    if (g.bias && std::is_same_v<T, double>) return false;
+    if (g.bias && (g.beta != T(0) || g.batch != 1)) fail<Error>("cuda", "no BLAS adds a bias to many products, or to a sum");
     if (g.lda < (g.transpose_a ? g.k : g.m) || g.ldb < (g.transpose_b ? g.n : g.k) || g.ldc < g.m)
       fail<Error>("cuda", concat("BLAS refuses leading dimensions ", g.lda, ", ", g.ldb, ", ", g.ldc, " of m ", g.m, ", n ", g.n, ", k ", g.k));
-    const Access access;
-    const auto matrix = [&g](auto* data, std::int64_t rows, std::int64_t columns, std::int64_t leading, bool transposed, std::int64_t step) {
-      using Element = std::remove_pointer_t<decltype(data)>;
-      return View<Element>{data, {g.batch, rows, columns}, {step, transposed ? leading : 1, transposed ? 1 : leading}, cpu()};
-    };
-    const View<T> c = matrix(g.c, g.m, g.n, g.ldc, false, g.stride_c);
-    std::vector<T> sum(static_cast<std::size_t>(c.numel()));
-    const View<T> product{sum.data(), c.shape, contiguous_strides(c.shape), cpu()};
-    cpu_backend::matmul<T>(matrix(g.a, g.m, g.k, g.lda, g.transpose_a, g.stride_a), matrix(g.b, g.k, g.n, g.ldb, g.transpose_b, g.stride_b), product);
-    for (std::int64_t i = 0; i < c.numel(); ++i) {
-      const std::int64_t batch = i / (g.m * g.n), row = i / g.n % g.m, column = i % g.n;
-      T& to = g.c[batch * g.stride_c + column * g.ldc + row];
-      to = (g.beta == T(0) ? T(0) : g.beta * to) + sum[static_cast<std::size_t>(i)];
-    }
+    start([g] {
+      ++launches();
+      multiply(g);
+    });
+    return true;
   }
 };
+
+/// Bytes of page-locked host memory that tensors hold: ordinary memory, counted.
+inline std::atomic<std::int64_t>& pinned_bytes() {
+  static std::atomic<std::int64_t> bytes{0};
+  return bytes;
+}
 
 /// Makes the emulated GPU known as cuda:0 (emulation.cpp).
 void register_device();

@@ -377,6 +377,14 @@ TEST_CASE("ops: dropout and drop_path") {
     for (std::size_t i = 1; i < 50; ++i) CHECK(paths[image * 50 + i] == paths[image * 50]);
   const auto leaf = normal({4, 3});
   CHECK(check_grads([](const Tensor<double>& v) { return drop_path(square(v), 0.4); }, {leaf}, 3));
+  const Tensor<double> z = normal(x.shape());
+  for (const double p : {0.0, 0.5, 1.0}) {
+    manual_seed(5);
+    const Tensor<double> apart = add(z, drop_path(x, p));
+    manual_seed(5);
+    CHECK(relative_error(add_drop_path(z, x, p), apart) < 1e-15);
+  }
+  CHECK(relative_error(add_drop_path(z, x, 0.5, false), add(z, x)) == 0);
 }
 
 TEST_CASE("ops: cross_entropy and softmax survive large logits") {

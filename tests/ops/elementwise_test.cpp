@@ -159,6 +159,21 @@ std::vector<OpCase> choices() {
           "clamp_inside", [](const auto& x) { return clamp(x[0], -9, 9); }, each([](double x) { return x; }),
           singles(normal)),
       op_case(
+          "add_scaled",
+          [](const auto& x) {
+            using T = typename std::decay_t<decltype(x[0])>::value_type;
+            return add_scaled(x[0], square(x[1]), from_data<T>({3, 0}, {2, 1}, x[0].device()));
+          },
+          [](const Arrays& x) {
+            return build(x[0].shape, [&](const Index& i) {
+              return x[0].at(i) + (i[i.size() - 2] == 0 ? 3 : 0) * x[1].at(i) * x[1].at(i);
+            });
+          },
+          {{normal({2, 3}), normal({2, 3})},
+           {normal({4, 2, 5}), normal({2, 1})},
+           {strided(normal({2, 3})), normal({1, 3})},
+           {normal({2, 0}), normal({2, 0})}}, 3),
+      op_case(
           "where",
           [](const auto& x) {
             using T = typename std::decay_t<decltype(x[0])>::value_type;

@@ -224,6 +224,7 @@ TEST_CASE("errors: indices and losses") {
          batch_norm(z({4, 6}), none, none, {}, {}, {.training = false});
        },
        "ttt::batch_norm: running statistics are needed outside of training: they are undefined"},
+      {[] { add_drop_path(z({2}), z({2}), -1); }, "ttt::drop_path: probability out of range: p -1 is not in [0, 1]"},
       {[] { dropout(z({2}), 1.5); }, "ttt::dropout: probability out of range: p 1.5 is not in [0, 1]"},
       {[] { softmax(z({2}), 1); }, "ttt::softmax: axis out of range: axis 1 of a tensor with 1 axes"},
       {[] {

@@ -103,13 +103,14 @@ TEST_CASE("memory: bytes kept per op") {
       {"softmax", softmax(x), n},
       {"log_softmax", log_softmax(x), n},
       {"cross_entropy", cross_entropy(x, zeros<std::int64_t>({4})),
-       n},  // log softmax; the rest keeps positions
+       n},  // the logits
       // both
       {"maximum", maximum(x, y), 2 * n},
       {"norm", norm(x, {1}), n + 4 * unit},
       {"amax", amax(x, {1}), n + 4 * unit},
       {"dropout", dropout(x, 0.5), n},  // the mask
       {"drop_path", drop_path(x, 0.5), 4 * unit},
+      {"drop_path of a branch, added", add_drop_path(x, y, 0.5), 0},  // the mask is its own
   };
   for (const Row& row : rows) {
     INFO(row.name);

@@ -3,10 +3,12 @@
 #include <set>
 
 #include "catch.hpp"
+#include "tttlib/core/parallel.hpp"
 #include "tttlib/nn/linear.hpp"
 #include "tttlib/optim/ema.hpp"
 #include "tttlib/optim/optimizer.hpp"
 #include "tttlib/optim/schedule.hpp"
+#include "tttlib/testing/compare.hpp"
 
 using namespace ttt;
 
@@ -37,6 +39,70 @@ TEST_CASE("AdamW follows its formula over several steps") {
       CHECK(p.to_vector()[static_cast<std::size_t>(i)] == Approx(expected[i]).epsilon(1e-13));
     }
   }
+}
+
+namespace {
+
+/// Parameters of many sizes, some of them none or more than one chunk of work, after three steps; gradients clipped in the update
+/// if `max_norm` > 0.
+Tensors<float> stepped(bool together, double max_norm, int threads) {
+  const int before = num_threads();
+  set_num_threads(threads);
+  manual_seed(21);
+  Tensors<float> parameters;
+  for (std::int64_t n : {3, 0, 70000, 1, 192, 16384, 200000, 17}) parameters.push_back(randn<float>({n}).detach().requires_grad());
+  std::vector<AdamW<float>> optimizers;
+  StateDict<float> all;
+  for (const Tensor<float>& p : parameters) all.emplace_back("p", p);
+  if (together) optimizers.push_back(AdamW<float>({{all, 0.1, 0.5}}));
+  else
+    for (const auto& entry : all) optimizers.push_back(AdamW<float>({{{entry}, 0.1, 0.5}}));
+  for (int k = 0; k < 3; ++k) {
+    for (const Tensor<float>& p : parameters) p.set_grad(randn<float>(p.shape()));
+    const Tensor<double> scale = max_norm > 0 ? grad_norm(parameters, max_norm).scale : Tensor<double>();
+    for (AdamW<float>& optimizer : optimizers) optimizer.step(scale);
+  }
+  set_num_threads(before);
+  return parameters;
+}
+bool same_bits(const Tensors<float>& a, const Tensors<float>& b) {
+  bool same = a.size() == b.size();
+  for (std::size_t i = 0; same && i < a.size(); ++i) same = a[i].to_vector() == b[i].to_vector();
+  return same;
+}
+
+}  // namespace
+
+TEST_CASE("AdamW over all parameters has the same bits at any number of threads, and as one at a time") {
+  for (const double max_norm : {0.0, 7.0}) {
+    const Tensors<float> expected = stepped(true, max_norm, 1);
+    for (int threads : {2, 3}) CHECK(same_bits(stepped(true, max_norm, threads), expected));
+    // Chunks begin elsewhere there, so the last bits may be those of other instructions.
+    const Tensors<float> alone = stepped(false, max_norm, 2);
+    for (std::size_t i = 0; i < alone.size(); ++i) CHECK((alone[i].numel() == 0 || relative_error(alone[i], expected[i]) < 1e-7));
+  }
+}
+
+TEMPLATE_TEST_CASE("clipping inside the update is clipping before it", "", AdamW<double>, Sgd<double>) {
+  const auto run = [](bool inside) {
+    Linear<double> layer(3, 4);
+    for (Tensor<double> p : layer.parameters()) no_grad([&] { return assign(p, full<double>(p.shape(), 0.3)), p; });
+    TestType optimizer(param_groups<double>(layer, {.weight_decay = 0.1}));
+    for (int k = 1; k < 4; ++k) {
+      for (const Tensor<double>& p : layer.parameters()) p.set_grad(full<double>(p.shape(), 0.4 * k));
+      if (inside) {
+        const GradNorm found = grad_norm(layer.parameters(), 2.0);
+        CHECK(found.norm.item() == Approx(1.6 * k));
+        optimizer.step(found.scale);
+      } else {
+        clip_grad_norm(layer, 2.0);
+        optimizer.step();
+      }
+    }
+    return layer.weight.to_vector();
+  };
+  const std::vector<double> before = run(false), inside = run(true);
+  for (std::size_t i = 0; i < before.size(); ++i) CHECK(inside[i] == Approx(before[i]).epsilon(1e-14));
 }
 
 TEST_CASE("optimiser state survives a round trip: two optimisers go on alike") {

@@ -49,11 +49,11 @@ namespace detail {
 template <class T>
 void add_into(View<const T> a, View<const T> b, View<T> y) {
   if constexpr (std::is_same_v<T, bf16>) {
-    Tensor<float> sum(a.shape), other(a.shape);
-    cpu_backend::cast(a, mutable_view(sum));
-    cpu_backend::cast(b, mutable_view(other));
+    Tensor<float> sum(a.shape, a.device), other(a.shape, a.device);
+    backend::cast(a, mutable_view(sum));
+    backend::cast(b, mutable_view(other));
     backend::map(formula::Add{}, view(sum), view(other), mutable_view(sum));
-    cpu_backend::cast(view(sum), y);
+    backend::cast(view(sum), y);
   } else {
     backend::map(formula::Add{}, a, b, y);
   }

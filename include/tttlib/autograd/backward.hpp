@@ -40,6 +40,7 @@ void Tensor<T>::set_grad(const Tensor& grad) const {
   if (!leaf) fail<GradError>("set_grad", concat("not a leaf: ", shape_));
   if (grad.shape() != shape_)
     fail<ShapeError>("set_grad", concat("shapes differ: tensor ", shape_, ", gradient ", grad.shape()));
+  require_same_device("set_grad", *this, grad);
   leaf->grad = grad.detach();
 }
 

@@ -56,6 +56,7 @@ void require_cotangent(const char* op, const Tensor<T>& y, const Tensor<T>& u,
   if (u.defined() && u.shape() != y.shape())
     fail<ShapeError>(op, concat("the cotangent's shape differs from the output's: cotangent ", u.shape(),
                                 ", output ", y.shape()));
+  if (u.defined()) require_same_device(op, y, u);
 }
 
 /// A reference to any function of a list, so that what differentiates it is compiled once and not for every lambda.

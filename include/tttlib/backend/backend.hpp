@@ -23,6 +23,12 @@ void fill(View<T> y, std::type_identity_t<T> value) { TTT_RUN(y, fill, y, value)
 /// y = x, between any two layouts of one shape
 template <class T>
 void copy(View<const T> x, View<T> y) { TTT_RUN(y, copy, x, y); }
+/// y = x, converted to y's element type
+template <class From, class To>
+void cast(View<const From> x, View<To> y) {
+  if (y.device.is_cpu()) cpu_backend::cast(x, y);
+  else std::get<typename Verbs<To>::template Cast<From>>(cuda_verbs<To>().casts)(x, y);
+}
 /// y = f(x)
 template <class F, class T>
 void map(F f, const View<const T>& x, const View<T>& y) {
@@ -39,6 +45,11 @@ void map(F f, const View<const T>& a, const View<const T>& b, const View<T>& y) 
 template <class T>
 void where(View<const T> condition, View<const T> a, View<const T> b, View<T> y) {
   TTT_RUN(y, where, condition, a, b, y);
+}
+/// z = x + scale · y
+template <class T>
+void add_scaled(View<const T> x, View<const T> y, View<const T> scale, View<T> z) {
+  TTT_RUN(z, add_scaled, x, y, scale, z);
 }
 /// y = sum, max or min of x over the axes where y has length 1; both have the same number of axes
 template <class T>
@@ -62,21 +73,21 @@ void linear(View<const T> x, View<const T> w, const T* bias, View<T> y) { TTT_RU
 /// Whether `mlp` has a kernel there; elsewhere it is composed of `linear`, `map` and `linear`.
 inline bool fuses_mlp([[maybe_unused]] Device device) {
 #if defined(TTTLIB_MATMUL_EIGEN) || defined(TTTLIB_MATMUL_BLAS)
-  return false;
+  return !device.is_cpu();
 #else
-  return device.is_cpu();
+  return true;
 #endif
 }
 /// y [R, C'] = gelu(x [R, C] · w1 [M, C]ᵀ + b1 [M]) · w2 [C', M]ᵀ + b2 [C']; the numbers before gelu are kept in `hidden` [R, M]
 /// unless it is null
 template <class T>
 void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, T* hidden, View<T> y) {
-  cpu_backend::mlp(x, w1, b1, w2, b2, hidden, y);
+  TTT_RUN(y, mlp, x, w1, b1, w2, b2, hidden, y);
 }
 /// from y's cotangent g [R, C']: gelu(h) and h's cotangent, both [R, M], and x's
 template <class T>
 void mlp_pull(View<const T> w1, View<const T> w2, const T* hidden, View<const T> g, T* activated, T* dh, View<T> dx) {
-  cpu_backend::mlp_pull(w1, w2, hidden, g, activated, dh, dx);
+  TTT_RUN(dx, mlp_pull, w1, w2, hidden, g, activated, dh, dx);
 }
 /// y[.., i, ..] = x[.., index[.., i, ..], ..]; index has y's shape
 template <class T>
@@ -121,6 +132,17 @@ void softmax(View<const T> x, bool log, View<T> y) { TTT_RUN(y, softmax, x, log,
 template <class T>
 void softmax_pull(View<const T> y, View<const T> g, bool log, View<T> dx) {
   TTT_RUN(dx, softmax_pull, y, g, log, dx);
+}
+/// losses [R] = −Σ target·log softmax(x), target = (1 − s)·[label] + s/C: logits x [R, C], labels [R]; log_sums [R] or null keeps
+/// log Σ exp(x)
+template <class T>
+void cross_entropy(View<const T> logits, View<const std::int64_t> labels, double smoothing, T* log_sums, View<T> losses) {
+  TTT_RUN(losses, cross_entropy, logits, labels, smoothing, log_sums, losses);
+}
+/// its cotangent from that of the losses, g [R]
+template <class T>
+void cross_entropy_pull(View<const T> logits, View<const std::int64_t> labels, double smoothing, const T* log_sums, View<const T> g, View<T> dx) {
+  TTT_RUN(dx, cross_entropy_pull, logits, labels, smoothing, log_sums, g, dx);
 }
 /// y = (x − mean)/√(var + eps) · w + b over the last axis; w, b [C] or null
 template <class T>
@@ -180,12 +202,19 @@ void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<con
                      View<T> dq, View<T> dk, View<T> dv, View<T> dw) {
   TTT_RUN(o, ttt_dwconv_pull, q, k, v, w, step, gradient, o, dq, dk, dv, dw);
 }
-/// one AdamW update of a parameter, in place
-template <class T>
-void adamw(View<T> parameter, View<const T> grad, View<T> mean, View<T> variance, const AdamWStep& numbers) {
-  TTT_RUN(parameter, adamw, parameter, grad, mean, variance, numbers);
-}
 #undef TTT_RUN
+/// one AdamW update of all parameters, in place
+template <class T>
+void adamw(const std::vector<AdamWParameter<T>>& parameters, const AdamWStep& step, Device device) {
+  if (device.is_cpu()) cpu_backend::adamw(parameters, step);
+  else cuda_verbs<T>().adamw(parameters, step, device);
+}
+/// norm_and_scale [2], on their device = the 2-norm over all arrays, and min(1, max_norm/(norm + 1e-6))
+template <class T>
+void global_norm(const std::vector<ConstArray<T>>& arrays, double max_norm, double* norm_and_scale, Device device) {
+  if (device.is_cpu()) cpu_backend::global_norm(arrays, max_norm, norm_and_scale);
+  else cuda_verbs<T>().global_norm(arrays, max_norm, norm_and_scale, device);
+}
 #endif
 
 }  // namespace ttt::backend

@@ -1,5 +1,5 @@
 #pragma once
-/// With what precision float matrices are multiplied: a choice of the program; the CPU backend reads it.
+/// With what precision float matrices are multiplied: a choice of the program, which the backends read.
 
 #include <atomic>
 #include <utility>
@@ -8,8 +8,9 @@ namespace ttt {
 
 /// float32: as they are. bfloat16: both operands of `matmul`, `linear` and `conv2d` are rounded to bf16, to nearest even,
 /// on their way into the product; the sums, and all tensors, weights and gradients stay float. Everything else, and the
-/// inner step of a TTT layer in each of its forms, is computed in float as ever. Only processors with AVX512_BF16 gain
-/// speed from it; on others the product of the rounded operands is a float product, and the copies cost a little.
+/// inner step of a TTT layer in each of its forms, is computed in float as ever. Of processors, only those with AVX512_BF16 gain
+/// speed from it; on others the product of the rounded operands is a float product, and the copies cost a little. On a GPU,
+/// where `conv2d` is not a product, it stays float.
 enum class MatmulPrecision : int { float32, bfloat16 };
 
 namespace detail {

@@ -1,6 +1,9 @@
 #pragma once
 /// The table of verbs that a device other than the CPU fills in, and the plain structs verbs take.
 
+#include <tuple>
+#include <vector>
+
 #include "tttlib/backend/view.hpp"
 #include "tttlib/kernels/formulas.hpp"
 
@@ -16,11 +19,32 @@ struct ConvGeometry {
   std::int64_t groups = 1;
 };
 
-/// Numbers of one AdamW step; `step` counts from 1.
+/// What of AdamW changes from step to step k, counted from 1: the rate, 1 − β1^k and √(1 − β2^k).
+struct AdamWRates {
+  double lr = 1e-3, correction1 = 1, correction2 = 1;
+};
+/// Numbers of one AdamW step.
 struct AdamWStep {
-  double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
-  std::int64_t step = 1;
-  double grad_scale = 1;  // of gradient clipping
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  AdamWRates rates;
+  const double* device_rates = nullptr;  // the three of them in the device's memory, where a graph reads them; null: `rates`
+  const double* grad_scale = nullptr;    // a number there that gradients count times; null: 1
+};
+/// One of the parameters of a step, with its gradient and its moments: n numbers each, side by side.
+template <class T>
+struct AdamWParameter {
+  T* parameter = nullptr;
+  const T* grad = nullptr;
+  T *mean = nullptr, *variance = nullptr;
+  std::int64_t n = 0;
+  double lr_scale = 1, weight_decay = 0;
+};
+
+/// n numbers side by side.
+template <class T>
+struct ConstArray {
+  const T* data = nullptr;
+  std::int64_t n = 0;
 };
 
 /// Numbers of the inner step of a TTT head: its rate, and the loss's factor before −(1/N) Σ V̂·V.
@@ -37,15 +61,22 @@ struct Verbs {
 
   void (*fill)(Y y, T value);
   void (*copy)(X x, Y y);
+  /// y = x converted, for every element type of x.
+  template <class From>
+  using Cast = void (*)(View<const From> x, Y y);
+  std::tuple<Cast<float>, Cast<double>, Cast<bf16>, Cast<std::int64_t>> casts;
   void (*map_unary[int(formula::Unary::count)])(double p, double q, X x, Y y);
   void (*map_binary[int(formula::Binary::count)])(double p, double q, X a, X b, Y y);
   void (*where)(X condition, X a, X b, Y y);
+  void (*add_scaled)(X x, X y, X scale, Y z);
   void (*reduce)(Reduction kind, X x, Y y);
   void (*arg_reduce)(Reduction kind, X x, std::size_t axis, View<std::int64_t> y);
   bool (*all_finite)(X x);
   void (*cumsum)(X x, std::size_t axis, bool reverse, Y y);
   void (*matmul)(X a, X b, Y c);
   void (*linear)(X x, X w, const T* bias, Y y);
+  void (*mlp)(X x, X w1, const T* b1, X w2, const T* b2, T* hidden, Y y);
+  void (*mlp_pull)(X w1, X w2, const T* hidden, X g, T* activated, T* dh, Y dx);
   void (*gather)(X x, Index index, std::size_t axis, Y y);
   void (*scatter_add)(X g, Index index, std::size_t axis, Y y);
   void (*conv)(X x, X w, const ConvGeometry& geometry, Y y);
@@ -56,6 +87,8 @@ struct Verbs {
   void (*depthwise_weight_grad)(X x, X g, const ConvGeometry& geometry, Y w);
   void (*softmax)(X x, bool log, Y y);
   void (*softmax_pull)(X y, X g, bool log, Y dx);
+  void (*cross_entropy)(X logits, Index labels, double smoothing, T* log_sums, Y losses);
+  void (*cross_entropy_pull)(X logits, Index labels, double smoothing, const T* log_sums, X g, Y dx);
   void (*layer_norm)(X x, const T* w, const T* b, double eps, Y y);
   void (*layer_norm_pull)(X x, const T* w, X g, double eps, Y dx, T* dw, T* db);
   void (*uniform)(std::uint64_t seed, std::uint64_t stream, double low, double high, Y y);
@@ -67,7 +100,8 @@ struct Verbs {
   void (*ttt_glu_pull)(X q, X k, X v, X w1, X w2, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw1, Y dw2);
   void (*ttt_dwconv)(X q, X k, X v, X w, const TttStep& step, T* gradient, Y o);
   void (*ttt_dwconv_pull)(X q, X k, X v, X w, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw);
-  void (*adamw)(Y parameter, X grad, Y mean, Y variance, const AdamWStep& numbers);
+  void (*adamw)(const std::vector<AdamWParameter<T>>& parameters, const AdamWStep& step, Device device);
+  void (*global_norm)(const std::vector<ConstArray<T>>& arrays, double max_norm, double* norm_and_scale, Device device);
 };
 
 namespace backend {

@@ -1,6 +1,7 @@
 #pragma once
 /// Where a tensor's storage lives.
 
+#include <optional>
 #include <ostream>
 #include <string>
 
@@ -20,6 +21,14 @@ inline Device cuda(int index = 0) { return {Device::Kind::cuda, index}; }
 
 inline std::string to_string(Device device) {
   return device.is_cpu() ? "cpu" : "cuda:" + std::to_string(device.index);
+}
+/// The device of such a name, "cuda" being cuda:0; nothing for any other text.
+inline std::optional<Device> to_device(const std::string& name) {
+  if (name == "cpu") return cpu();
+  if (name == "cuda") return cuda();
+  const std::string index = name.rfind("cuda:", 0) == 0 ? name.substr(5) : "";
+  if (index.empty() || index.size() > 2 || index.find_first_not_of("0123456789") != index.npos) return {};
+  return cuda(std::stoi(index));
 }
 inline std::ostream& operator<<(std::ostream& out, Device device) { return out << to_string(device); }
 

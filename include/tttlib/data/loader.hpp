@@ -10,7 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "tttlib/core/tensor.hpp"
+#include "tttlib/core/parallel.hpp"
+#include "tttlib/core/upload.hpp"
 #include "tttlib/data/augment.hpp"
 #include "tttlib/data/dataset.hpp"
 #include "tttlib/data/prefetch.hpp"
@@ -25,6 +26,14 @@ struct LoaderOptions {
   int workers = 1;   ///< threads that make batches; 0 makes them when they are asked for
   int prefetch = 2;  ///< batches made ahead
   AugmentOptions augment = {};
+  Device device = {};  ///< where images and labels go; workers copy them there while the model computes
+
+  /// Batches on `to`, and for a GPU as many workers as there are threads, up to 8: one could not keep up with it.
+  LoaderOptions& feed(Device to) {
+    device = to;
+    if (!to.is_cpu()) workers = std::min(8, num_threads()), prefetch = workers + 1;
+    return *this;
+  }
 };
 
 struct Batch {
@@ -150,8 +159,8 @@ class DataLoader {
     const std::int64_t end = std::min(begin + options.batch_size, data.size());
     Batch batch;
     batch.indices.assign(order.begin() + begin, order.begin() + end);
-    batch.images = Tensor<float>(Shape{end - begin, data.height, data.width, 3});
-    batch.labels = Tensor<std::int64_t>(Shape{end - begin});
+    batch.images = host_tensor<float>({end - begin, data.height, data.width, 3}, options.device);
+    batch.labels = host_tensor<std::int64_t>({end - begin}, options.device);
     float* out = batch.images.data();
     for (std::size_t i = 0; i < batch.indices.size(); ++i, out += data.image_bytes()) {
       const std::int64_t index = batch.indices[i];
@@ -159,6 +168,8 @@ class DataLoader {
                        out);
       batch.labels.data()[i] = data.labels[static_cast<std::size_t>(index)];
     }
+    batch.images = upload(batch.images, options.device);
+    batch.labels = upload(batch.labels, options.device);
     return batch;
   }
 

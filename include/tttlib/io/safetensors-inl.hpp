@@ -252,16 +252,15 @@ Tensor<To> convert_elements(const InputFile& file, const SafetensorsEntry& entry
   return result;
 }
 
-/// The elements of a CPU tensor in row-major order.
-TTTLIB_INLINE std::vector<unsigned char> packed(const TensorBase& tensor) {
+/// The elements of a view in row-major order, read from the host memory that its first element lies in.
+TTTLIB_INLINE std::vector<unsigned char> packed(const TensorBase& tensor, const unsigned char* from) {
   const std::size_t width = size_of(tensor.dtype());
   const Shape& shape = tensor.shape();
   std::vector<unsigned char> bytes(static_cast<std::size_t>(tensor.numel()) * width);
-  const auto* from = static_cast<const unsigned char*>(tensor.storage()->data());
-  std::int64_t position = tensor.offset();
+  std::int64_t position = 0;
   Dims index = Dims::filled(shape.size(), 0);
   for (std::size_t to = 0; to < bytes.size(); to += width) {
-    std::memcpy(&bytes[to], from + static_cast<std::size_t>(position) * width, width);
+    std::memcpy(&bytes[to], from + position * static_cast<std::int64_t>(width), width);
     for (std::size_t axis = shape.size(); axis-- > 0;) {
       position += tensor.strides()[axis];
       if (++index[axis] < shape[axis]) break;
@@ -270,6 +269,23 @@ TTTLIB_INLINE std::vector<unsigned char> packed(const TensorBase& tensor) {
     }
   }
   return bytes;
+}
+
+/// The elements of a view of any layout on any device, in row-major order.
+TTTLIB_INLINE std::vector<unsigned char> host_bytes(const TensorBase& tensor) {
+  const std::size_t width = size_of(tensor.dtype());
+  const auto* first = static_cast<const unsigned char*>(tensor.storage()->data()) + static_cast<std::size_t>(tensor.offset()) * width;
+  if (tensor.device().is_cpu()) return packed(tensor, first);
+  if (tensor.numel() == 0) return {};
+  std::int64_t low = 0, high = 0;  // the elements that the view reaches, counted from its first
+  for (std::size_t axis = 0; axis < tensor.shape().size(); ++axis) {
+    const std::int64_t reach = tensor.strides()[axis] * (tensor.shape()[axis] - 1);
+    (reach < 0 ? low : high) += reach;
+  }
+  std::vector<unsigned char> bytes(static_cast<std::size_t>(high - low + 1) * width);
+  const std::int64_t before = low * static_cast<std::int64_t>(width);
+  device_copy().copy(bytes.data(), cpu(), first + before, tensor.device(), bytes.size());
+  return tensor.is_contiguous() ? bytes : packed(tensor, bytes.data() - before);
 }
 
 }  // namespace detail::safetensors
@@ -297,7 +313,7 @@ TTTLIB_INLINE std::vector<std::uint8_t> SafetensorsFile::bytes(const std::string
   return result;
 }
 
-TTTLIB_INLINE TensorBase SafetensorsFile::read(const std::string& name, DType dtype) const {
+TTTLIB_INLINE TensorBase SafetensorsFile::read(const std::string& name, DType dtype, Device device) const {
   using namespace detail::safetensors;
   const SafetensorsEntry& e = entry(name);
   const std::vector<std::uint8_t> stored = bytes(name);
@@ -319,7 +335,11 @@ TTTLIB_INLINE TensorBase SafetensorsFile::read(const std::string& name, DType dt
         break;
     }
   });
-  return result;
+  if (device.is_cpu()) return result;
+  const std::size_t bytes = result.storage()->bytes();
+  auto storage = std::make_shared<Storage>(bytes, device);
+  device_copy().copy(storage->data(), device, result.storage()->data(), cpu(), bytes);
+  return TensorBase(std::move(storage), 0, result.shape(), result.strides(), dtype);
 }
 
 TTTLIB_INLINE SafetensorsFile load_safetensors_file(const std::string& path) {
@@ -388,14 +408,10 @@ TTTLIB_INLINE void save_safetensors(const std::string& path, const NamedTensors&
     const auto& [name, tensor] = tensors[i];
     if (!tensor.defined())
       fail<IoError>("save_safetensors", "tensor holds nothing: " + path + ", tensor \"" + name + "\"");
-    if (!tensor.device().is_cpu())
-      fail<DeviceError>("save_safetensors",
-                        concat("tensor is not on the CPU: \"", name, "\" on ", tensor.device()),
-                        "x.to(cpu())");
     const void* data = static_cast<const unsigned char*>(tensor.storage()->data()) +
                        static_cast<std::size_t>(tensor.offset()) * size_of(tensor.dtype());
-    if (!tensor.is_contiguous()) {
-      copies[i] = packed(tensor);
+    if (!tensor.is_contiguous() || !tensor.device().is_cpu()) {
+      copies[i] = host_bytes(tensor);
       data = copies[i].data();
     }
     items.push_back({name, dtype_name(tensor.dtype()), tensor.shape(), data});

@@ -43,18 +43,18 @@ class SafetensorsFile {
   const std::string& dtype(const std::string& name) const { return entry(name).dtype; }
   const Shape& shape(const std::string& name) const { return entry(name).shape; }
 
-  /// The tensor converted to `T`, from F64, F32, F16, BF16, I64, I32, I16, I8, U8 or BOOL.
-  /// Throws IoError where `T` is int64 and a value is not one.
+  /// The tensor converted to `T`, from F64, F32, F16, BF16, I64, I32, I16, I8, U8 or BOOL, on any device.
+  /// Throws IoError where `T` is int64 and a value is not one, DeviceError for a device that there is not.
   template <class T = float>
-  Tensor<T> get(const std::string& name) const {
-    return Tensor<T>(read(name, dtype_of<T>));
+  Tensor<T> get(const std::string& name, Device device = cpu()) const {
+    return Tensor<T>(read(name, dtype_of<T>, device));
   }
   /// The tensor's bytes as they are in the file.
   std::vector<std::uint8_t> bytes(const std::string& name) const;
 
  private:
   friend SafetensorsFile load_safetensors_file(const std::string& path);
-  TensorBase read(const std::string& name, DType dtype) const;
+  TensorBase read(const std::string& name, DType dtype, Device device) const;
 
   std::shared_ptr<const InputFile> file_;
   std::uint64_t data_begin_ = 0;
@@ -80,8 +80,8 @@ struct SafetensorsItem {
 void save_safetensors_bytes(const std::string& path, const std::vector<SafetensorsItem>& items,
                             const Metadata& metadata = {});
 
-/// Writes CPU tensors of any layout as F64, F32, BF16 or I64; the old file survives any failure.
-/// Throws IoError naming path and reason, DeviceError for a tensor on another device.
+/// Writes tensors of any layout, on any device, as F64, F32, BF16 or I64; the old file survives any failure.
+/// Throws IoError naming path and reason.
 void save_safetensors(const std::string& path, const NamedTensors& tensors, const Metadata& metadata = {});
 
 }  // namespace ttt

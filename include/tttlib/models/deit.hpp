@@ -98,8 +98,8 @@ class DeitBlock : public Module<T> {
     drop_path = this->register_module("drop_path", std::make_shared<DropPath<T>>(drop_rate));
   }
   Tensor<T> forward(const Tensor<T>& input) override {
-    const Tensor<T> x = add(input, (*drop_path)((*attn)((*norm1)(input))));  // [B, h, w, C]
-    return add(x, (*drop_path)((*mlp)((*norm2)(x))));                        // [B, h, w, C]
+    const Tensor<T> x = drop_path->add_to(input, (*attn)((*norm1)(input)));  // [B, h, w, C]
+    return drop_path->add_to(x, (*mlp)((*norm2)(x)));                        // [B, h, w, C]
   }
 };
 

@@ -78,8 +78,8 @@ class Vit3Layer : public Module<T> {
   }
   Tensor<T> forward(const Tensor<T>& input) override {
     Tensor<T> x = add(input, (*cpe)(input));                // [B, h, w, C]
-    x = add(x, (*drop_path)((*attn)((*norm1)(x))));         // [B, h, w, C]
-    return add(x, (*drop_path)((*mlp)((*norm2)(x))));       // [B, h, w, C]
+    x = drop_path->add_to(x, (*attn)((*norm1)(x)));         // [B, h, w, C]
+    return drop_path->add_to(x, (*mlp)((*norm2)(x)));       // [B, h, w, C]
   }
 };
 

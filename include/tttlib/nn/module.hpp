@@ -94,6 +94,11 @@ class Module {
     for (auto& entry : named_parameters()) entry.second->zero_grad();
   }
 
+  /// Where the parameters are; the CPU if there are none.
+  Device device() {
+    const auto all = named_parameters();
+    return all.empty() ? cpu() : all.front().second->device();
+  }
   /// Moves parameters and buffers to a device.
   void to(Device device) {
     auto move = [device](Tensor<T>& x, bool leaf) {

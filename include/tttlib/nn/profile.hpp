@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tttlib/autograd/node.hpp"
+#include "tttlib/backend/cuda.hpp"
 
 namespace ttt {
 
@@ -27,10 +28,12 @@ struct Profile {
   std::vector<ProfileSpan> spans;
 };
 
-/// Writes down every module and `Scope` of this thread as long as it lives.
+/// Writes down every module and `Scope` of this thread as long as it lives. With the GPU that they run on as `device`, it
+/// waits for each, so that the times are those of the kernels and not of asking for them.
 class ProfileGuard {
  public:
-  explicit ProfileGuard(Profile& profile) : profile_(profile), outer_(std::exchange(trail_watcher(), &watch_)) {}
+  explicit ProfileGuard(Profile& profile, Device device = {})
+      : profile_(profile), device_(device), outer_(std::exchange(trail_watcher(), &watch_)) {}
   ~ProfileGuard() {
     note(current_trail());
     trail_watcher() = outer_;
@@ -40,12 +43,17 @@ class ProfileGuard {
 
  private:
   void note(const Trail& before) {
+    try {
+      synchronize(device_);
+    } catch (const Error&) {  // the op that comes next will say it; here a destructor may be calling
+    }
     const double now = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
     profile_.spans.push_back({before, in_sweep(), last_, now});
     last_ = now;
   }
 
   Profile& profile_;
+  const Device device_;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   double last_ = 0;
   TrailWatcher watch_ = [this](const Trail& before) { note(before); };

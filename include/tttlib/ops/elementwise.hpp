@@ -304,6 +304,18 @@ template <class T>
 Tensor<T> where(const Tensor<T>& condition, std::type_identity_t<T> a, const Tensor<T>& b) {
   return where(condition, full<T>({}, a, b.device()), b);
 }
+/// x + scale·y in one pass; y and scale broadcast to x's shape. The scale is a constant.
+template <class T>
+Tensor<T> add_scaled(const Tensor<T>& x, const Tensor<T>& y, const Tensor<T>& scale) {
+  require_same_device("add_scaled", x, y);
+  require_same_device("add_scaled", x, scale);
+  const Tensor<T> branch = broadcast_to(y, x.shape()), factor = broadcast_to(scale.detach(), x.shape());
+  Tensor<T> z(x.shape(), x.device());
+  backend::add_scaled(view(x), view(branch), view(factor), mutable_view(z));
+  const detail::Constant<T> kept(factor);
+  return record<T>("add_scaled", z, {x, branch}, [](const Call<T>& c) { return c.g; },
+                   [kept](const Call<T>& c) { return mul(c.g, kept.get("add_scaled", "scale")); });
+}
 /// The larger of two, with half the gradient to each at a tie; shapes broadcast.
 template <class T>
 Tensor<T> maximum(const Tensor<T>& a, const Tensor<T>& b) {

@@ -56,6 +56,7 @@ Tensor<T> matmul(const Tensor<T>& a, const Tensor<T>& b) {
 template <class T>
 Tensor<T> linear(const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b = {}) {
   require_same_device("linear", x, w);
+  if (b.defined()) require_same_device("linear", x, b);
   if (x.dim() < 1 || w.dim() != 2 || x.size(-1) != w.size(1))
     fail<ShapeError>("linear", concat("input width differs from the weight's: x ", x.shape(), ", weight ", w.shape(), "; weight is [out, in]"));
   if (b.defined() && b.shape() != Shape{w.size(0)})

@@ -406,9 +406,8 @@ Tensor<To> cast(const Tensor<From>& x) {
     return x;
   } else {
     require_defined("cast", x);
-    if (!x.device().is_cpu()) fail<DeviceError>("cast", concat("x is on ", x.device()), "cast on the CPU");
-    Tensor<To> y(x.shape());
-    cpu_backend::cast(view(x), mutable_view(y));
+    Tensor<To> y(x.shape(), x.device());
+    backend::cast(view(x), mutable_view(y));
     if (anomaly_mode()) require_finite("cast", y);
     if constexpr (std::is_same_v<To, std::int64_t> || std::is_same_v<From, std::int64_t>) return y;
     else {

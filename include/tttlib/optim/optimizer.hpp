@@ -1,9 +1,11 @@
 #pragma once
 /// Optimisers: AdamW and SGD over parameter groups. `step` reads `.grad()` and changes parameters in place.
 
+#include <cmath>
 #include <map>
 #include <set>
 
+#include "tttlib/backend/cuda.hpp"
 #include "tttlib/nn/module.hpp"
 #include "tttlib/optim/param_groups.hpp"
 
@@ -44,20 +46,26 @@ class Optimizer {
       for (auto& entry : group.parameters) entry.second.zero_grad();
   }
 
-  /// One update of every parameter that has a gradient.
-  void step() {
+  /// One update of every parameter that has a gradient, which counts times `grad_scale` [], a number on its device, if there is
+  /// one: `GradNorm::scale` clips without another pass over the gradients.
+  void step(const Tensor<double>& grad_scale = {}) {
     NoGradGuard guard;
-    ++steps_;
+    std::vector<Update> updates;
     Tensor<T>* slots = slots_.data();
     for (auto& group : groups_)
       for (auto& entry : group.parameters) {
-        const Tensor<T> g = entry.second.grad();
-        if (g.defined()) {
-          update(entry.second, g.contiguous(), slots, group);
-          entry.second.storage()->bump_version();
-        }
+        if (const Tensor<T> g = entry.second.grad(); g.defined()) updates.push_back({entry.second, g.contiguous(), slots, group});
         slots += slot_kinds_.size();
       }
+    std::vector<std::shared_ptr<Storage>> changed;
+    for (const Update& one : updates) changed.push_back(one.parameter.storage());
+    const auto count = [this, changed] {
+      ++steps_;
+      for (const auto& storage : changed) storage->bump_version();
+    };
+    if (cuda_capture()) cuda_capture()->before_replay.push_back(count);
+    else count();
+    update(updates, grad_scale);
   }
 
   /// Everything needed to go on later: the number of steps, and "<kind>:<parameter>" for every slot. Where a name
@@ -77,8 +85,15 @@ class Optimizer {
   }
 
  protected:
-  /// Changes one parameter in place; `slots` are its state tensors, in the order of `slot_kinds`.
-  virtual void update(Tensor<T>& parameter, const Tensor<T>& grad, Tensor<T>* slots, const ParamGroup<T>& group) = 0;
+  /// A parameter in a step: its gradient, contiguous, and its state tensors, in the order of `slot_kinds`.
+  struct Update {
+    Tensor<T>& parameter;
+    Tensor<T> grad;
+    Tensor<T>* slots;
+    const ParamGroup<T>& group;
+  };
+  /// Changes parameters in place; gradients count times `grad_scale` if that is defined.
+  virtual void update(const std::vector<Update>& updates, const Tensor<double>& grad_scale) = 0;
 
  private:
   std::string slot_name(std::size_t i) const { return slot_kinds_[i % slot_kinds_.size()] + ":" + names_[i / slot_kinds_.size()]; }
@@ -104,18 +119,50 @@ class AdamW : public Optimizer<T> {
       : Optimizer<T>(std::move(groups), options.lr, {"mean", "variance"}), options_(options) {}
 
  protected:
-  void update(Tensor<T>& parameter, const Tensor<T>& grad, Tensor<T>* slots, const ParamGroup<T>& group) override {
-    AdamWStep numbers;
-    numbers.lr = this->lr() * group.lr_scale;
-    numbers.beta1 = options_.beta1;
-    numbers.beta2 = options_.beta2;
-    numbers.eps = options_.eps;
-    numbers.weight_decay = group.weight_decay;
-    numbers.step = this->steps();
-    backend::adamw(mutable_view(parameter), view(grad), mutable_view(slots[0]), mutable_view(slots[1]), numbers);
+  /// In one pass over all parameters of a device.
+  void update(const std::vector<typename Optimizer<T>::Update>& updates, const Tensor<double>& grad_scale) override {
+    AdamWStep step;
+    step.beta1 = options_.beta1;
+    step.beta2 = options_.beta2;
+    step.eps = options_.eps;
+    step.rates = rates();
+    std::vector<std::pair<Device, std::vector<AdamWParameter<T>>>> devices;
+    for (const auto& [parameter, grad, slots, group] : updates) {
+      std::size_t at = 0;
+      while (at < devices.size() && devices[at].first != parameter.device()) ++at;
+      if (at == devices.size()) devices.push_back({parameter.device(), {}});
+      devices[at].second.push_back(
+          {parameter.data(), grad.data(), slots[0].data(), slots[1].data(), parameter.numel(), group.lr_scale, group.weight_decay});
+    }
+    for (const auto& each : devices) {
+      const Device device = each.first;
+      const Tensor<double> scale = grad_scale.defined() ? grad_scale.to(device) : Tensor<double>();
+      step.grad_scale = scale.data();
+      if (CudaCapture* capture = cuda_capture()) {  // replays read the rates of their own step
+        if (device.is_cpu()) fail<DeviceError>("AdamW", "a graph cannot hold an update on the CPU", "move the parameters to the GPU");
+        const Tensor<double> on_device = three_numbers(device);
+        capture->before_replay.push_back([this, on_device] {
+          const AdamWRates now = rates();
+          Tensor<double> to = on_device;
+          const double numbers[] = {now.lr, now.correction1, now.correction2};
+          for (std::int64_t i = 0; i < 3; ++i) backend::fill(View<double>{to.data() + i, {1}, {1}, to.device()}, numbers[i]);
+        });
+        step.device_rates = on_device.data();
+      }
+      backend::adamw(each.second, step, device);
+    }
   }
 
  private:
+  static Tensor<double> three_numbers(Device device) {
+    const OutsideOfGraph scope;
+    return Tensor<double>(Shape{3}, device);
+  }
+  AdamWRates rates() const {
+    const double k = static_cast<double>(this->steps());
+    return {this->lr(), 1 - std::pow(options_.beta1, k), std::sqrt(1 - std::pow(options_.beta2, k))};
+  }
+
   AdamWOptions options_;
 };
 
@@ -134,16 +181,19 @@ class Sgd : public Optimizer<T> {
         options_(options) {}
 
  protected:
-  void update(Tensor<T>& parameter, const Tensor<T>& grad, Tensor<T>* slots, const ParamGroup<T>& group) override {
-    const Tensor<T> p = parameter.detach();
-    Tensor<T> g = group.weight_decay == 0 ? grad : add(grad, mul(p, static_cast<T>(group.weight_decay)));
-    const T momentum = static_cast<T>(options_.momentum);
-    if (options_.momentum != 0) {
-      Tensor<T>& buffer = slots[0];
-      assign(buffer, add(mul(buffer, momentum), g));
-      g = options_.nesterov ? add(g, mul(buffer, momentum)) : buffer;
+  void update(const std::vector<typename Optimizer<T>::Update>& updates, const Tensor<double>& grad_scale) override {
+    if (cuda_capture()) fail<Error>("Sgd", "a graph would keep the rate that it was captured with", "AdamW reads its rate at every replay");
+    const T scale = grad_scale.defined() ? static_cast<T>(grad_scale.item()) : T(1), momentum = static_cast<T>(options_.momentum);
+    for (const auto& [parameter, grad, slots, group] : updates) {
+      const Tensor<T> p = parameter.detach(), scaled = grad_scale.defined() ? mul(grad, scale) : grad;
+      Tensor<T> g = group.weight_decay == 0 ? scaled : add(scaled, mul(p, static_cast<T>(group.weight_decay)));
+      if (options_.momentum != 0) {
+        Tensor<T>& buffer = slots[0];
+        assign(buffer, add(mul(buffer, momentum), g));
+        g = options_.nesterov ? add(g, mul(buffer, momentum)) : buffer;
+      }
+      assign(parameter, sub(p, mul(g, static_cast<T>(this->lr() * group.lr_scale))));
     }
-    assign(parameter, sub(p, mul(g, static_cast<T>(this->lr() * group.lr_scale))));
   }
 
  private:

@@ -1,8 +1,6 @@
 #pragma once
 /// Parameters sorted into groups that are decayed alike, and gradient clipping.
 
-#include <cmath>
-
 #include "tttlib/nn/module.hpp"
 #include "tttlib/ops/reduce.hpp"
 
@@ -29,16 +27,37 @@ std::vector<ParamGroup<T>> param_groups(Module<T>& module, const ParamGroupOptio
   return {decayed, plain};
 }
 
+/// The 2-norm over all gradients, and the factor that clips it: both wait on the gradients' device.
+struct GradNorm {
+  Tensor<double> norm, scale;  // [], [] = min(1, max_norm/(norm + 1e-6))
+};
+
+/// Of the gradients of parameters on one device, in one pass and without waiting for it; `optimizer.step(norm.scale)` clips by it.
+/// Throws DeviceError if they are on several.
+template <class T>
+GradNorm grad_norm(const Tensors<T>& parameters, double max_norm) {
+  NoGradGuard guard;
+  Tensors<T> grads;
+  std::vector<ConstArray<T>> arrays;
+  for (const Tensor<T>& p : parameters)
+    if (p.grad().defined()) grads.push_back(p.grad().contiguous());
+  for (const Tensor<T>& g : grads) {
+    require_same_device("grad_norm", grads[0], g);
+    arrays.push_back({g.data(), g.numel()});
+  }
+  Tensor<double> numbers(Shape{2}, grads.empty() ? cpu() : grads[0].device());
+  backend::global_norm(arrays, max_norm, numbers.data(), numbers.device());
+  return {Tensor<double>(numbers.storage(), 0, Shape{}, Strides{}), Tensor<double>(numbers.storage(), 1, Shape{}, Strides{})};
+}
+
 /// Scales all gradients by min(1, max_norm/(norm + 1e-6)), with one norm over all of them, and returns that norm
 /// as it was before.
 template <class T>
 double clip_grad_norm(const Tensors<T>& parameters, double max_norm) {
   NoGradGuard guard;
-  double squares = 0;
-  for (const Tensor<T>& p : parameters)
-    if (p.grad().defined()) squares += static_cast<double>(sum(square(p.grad())).item());
-  const double norm = std::sqrt(squares), scale = max_norm / (norm + 1e-6);
-  if (scale < 1)
+  const GradNorm found = grad_norm(parameters, max_norm);
+  const double norm = found.norm.item(), scale = max_norm / (norm + 1e-6);
+  if (scale < 1)  // never in place: two gradients may be one buffer
     for (const Tensor<T>& p : parameters)
       if (p.grad().defined()) p.set_grad(mul(p.grad(), static_cast<T>(scale)));
   return norm;

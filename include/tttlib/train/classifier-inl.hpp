@@ -24,17 +24,28 @@ TTTLIB_INLINE Evaluation evaluate(Module<float>& model, const ImageDataset& data
   result.class_total.resize(dataset.class_names.size());
   LoaderOptions options;
   options.batch_size = batch_size;
+  options.feed(model.device());
   const DataLoader loader(dataset, options);
-  std::int64_t correct = 0;
+  // What the model says stays on its device until the end: to read it batch by batch, a GPU would have to stop each time.
+  struct Answer {
+    Tensor<std::int64_t> best;  // [B]
+    Tensor<float> loss;         // []
+    std::vector<std::int64_t> indices;
+  };
+  std::vector<Answer> answers;
   auto batches = loader.epoch(0);
   for (const Batch& batch : batches) {
-    const Tensor<float> logits = model(batch.images);              // [B, classes]
-    const std::vector<std::int64_t> best = argmax(logits).to_vector();  // [B]
-    result.loss += static_cast<double>(cross_entropy(logits, batch.labels, {.reduce = Reduce::sum}).item());
+    const Tensor<float> logits = model(batch.images);  // [B, classes]
+    answers.push_back({argmax(logits), cross_entropy(logits, batch.labels, {.reduce = Reduce::sum}), batch.indices});
+  }
+  std::int64_t correct = 0;
+  for (const Answer& answer : answers) {
+    const std::vector<std::int64_t> best = answer.best.to_vector();  // [B]
+    result.loss += static_cast<double>(answer.loss.item());
     for (std::size_t i = 0; i < best.size(); ++i) {
-      const std::int64_t label = batch.labels.data()[i];
+      const std::int64_t label = dataset.labels[static_cast<std::size_t>(answer.indices[i])];
       const bool right = best[i] == label;
-      result.predicted[static_cast<std::size_t>(batch.indices[i])] = best[i];
+      result.predicted[static_cast<std::size_t>(answer.indices[i])] = best[i];
       correct += right;
       result.class_correct[static_cast<std::size_t>(label)] += right;
       ++result.class_total[static_cast<std::size_t>(label)];
@@ -48,13 +59,21 @@ TTTLIB_INLINE Evaluation evaluate(Module<float>& model, const ImageDataset& data
 
 namespace detail {
 
-/// Loss of one batch, with gradients of this batch alone in the parameters.
-inline double forward_and_backward(Module<float>& model, const Batch& batch, double label_smoothing) {
+/// Loss and gradient norm of one batch.
+struct StepNumbers {
+  double loss = 0, norm = 0;
+  bool finite() const { return std::isfinite(loss) && std::isfinite(norm); }
+};
+/// Puts the gradients of this batch alone into the parameters, clipped. Both numbers are read when everything has been asked
+/// for, so that a GPU is waited for once.
+inline StepNumbers forward_and_backward(Module<float>& model, const Batch& batch, double label_smoothing, double clip_grad) {
   model.zero_grad();
-  const Tensor<float> loss = cross_entropy(model(batch.images), batch.labels, {.label_smoothing = label_smoothing});
-  const double value = static_cast<double>(loss.item());
-  if (std::isfinite(value)) loss.backward();
-  return value;
+  const Tensor<float> loss = cross_entropy(model(batch.images), batch.labels, {.label_smoothing = label_smoothing});  // []
+  loss.backward();
+  StepNumbers numbers;
+  numbers.norm = clip_grad_norm(model, clip_grad);
+  numbers.loss = static_cast<double>(loss.item());
+  return numbers;
 }
 
 /// Repeats a step whose loss or gradient was not finite with anomaly mode on, which throws at the first bad op.
@@ -128,6 +147,7 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
   loading.seed = options.seed;
   loading.augment.crop_padding = options.crop_padding;
   loading.augment.flip = options.flip;
+  loading.feed(model.device());
   const DataLoader loader(train, loading);
   const std::int64_t batches = loader.batches_per_epoch();
 
@@ -172,13 +192,12 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
     for (const Batch& batch : epoch) {
       const std::uint64_t random_stream = default_generator().next_stream;
       optimizer.set_lr(schedule(state.step));
-      const double loss = detail::forward_and_backward(model, batch, options.label_smoothing);
-      const double norm = std::isfinite(loss) ? clip_grad_norm(model, options.clip_grad) : loss;
-      if (!std::isfinite(norm)) detail::explain_nan(model, batch, options, random_stream, state.step, loss);
+      const detail::StepNumbers numbers = detail::forward_and_backward(model, batch, options.label_smoothing, options.clip_grad);
+      if (!numbers.finite()) detail::explain_nan(model, batch, options, random_stream, state.step, numbers.loss);
       optimizer.step();
       if (ema) ema->update(model);
       const std::int64_t images = batch.labels.numel();
-      state.loss_sum += loss * static_cast<double>(images);
+      state.loss_sum += numbers.loss * static_cast<double>(images);
       state.images += images;
       ++state.batch;
       ++state.step;

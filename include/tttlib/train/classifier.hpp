@@ -28,7 +28,7 @@ struct Evaluation {
   std::vector<std::int64_t> class_correct, class_total;  // [classes]
 };
 
-/// Runs a model over a data set in eval mode.
+/// Runs a model over a data set in eval mode, on the device the model is on.
 Evaluation evaluate(Module<float>& model, const ImageDataset& dataset, std::int64_t batch_size = 100);
 
 struct TrainResult {
@@ -37,7 +37,7 @@ struct TrainResult {
   bool interrupted = false;  // `should_stop` said so; the state is on disk
 };
 
-/// Trains with AdamW (no decay on 1-D parameters), a cosine schedule to 0 per step times a linear warm-up ramp, label
+/// Trains on the device that the model is on, with AdamW (no decay on 1-D parameters), a cosine schedule to 0 per step times a linear warm-up ramp, label
 /// smoothing and clipping; the last incomplete batch of an epoch is left out. Writes into `options.out`:
 /// metrics.jsonl, last.safetensors and best.safetensors (weights), training_state.safetensors (for `resume`).
 /// `should_stop` is asked after every step. Throws IoError if a file cannot be written, if `out` holds a run that is

@@ -17,6 +17,13 @@ TTTLIB_INLINE std::int64_t read_count(const std::string& option, const std::stri
   return n;
 }
 
+TTTLIB_INLINE Device read_device(const std::string& option, const std::string& text) {
+  const std::optional<Device> device = to_device(text);
+  if (!device) fail<Error>("study", concat("cpu, cuda or cuda:N is needed: ", option, " ", text));
+  require_device("cuda", *device);
+  return *device;
+}
+
 /// Options from the command line. Throws Error for one that is unknown, has no value, or a value that makes no sense.
 TTTLIB_INLINE StudyOptions read_study_options(int argc, const char* const* argv, const Study& study) {
   StudyOptions o;
@@ -26,6 +33,7 @@ TTTLIB_INLINE StudyOptions read_study_options(int argc, const char* const* argv,
   std::vector<std::string> words(argv + 1, argv + argc);
   for (const std::string& word : words) o.quick = o.quick || word == "--quick";
   if (o.quick) o.images = 600, o.test_images = 500, o.epochs = 1, o.seeds = 2;  // before the others, which may change them
+  bool jobs_given = false;
   for (std::size_t i = 0; i < words.size(); ++i) {
     std::string name = words[i], value;
     if (name == "--quick") continue;
@@ -35,13 +43,13 @@ TTTLIB_INLINE StudyOptions read_study_options(int argc, const char* const* argv,
     }
     const std::size_t equal = name.find('=');
     const bool known = [&] {
-      for (const char* option : {"--data", "--out", "--cache", "--images", "--epochs", "--seeds", "--jobs", "--only"})
+      for (const char* option : {"--data", "--out", "--cache", "--images", "--epochs", "--seeds", "--jobs", "--only", "--device"})
         if (name.substr(0, equal) == option) return true;
       return false;
     }();
     if (!known)
       fail<Error>("study", concat("unknown option ", name),
-                  "known options: --data --out --cache --images --epochs --seeds --jobs --only --quick --help");
+                  "known options: --data --out --cache --images --epochs --seeds --jobs --only --device --quick --help");
     if (equal != std::string::npos) {
       value = name.substr(equal + 1);
       name = name.substr(0, equal);
@@ -55,9 +63,11 @@ TTTLIB_INLINE StudyOptions read_study_options(int argc, const char* const* argv,
     else if (name == "--images") o.images = read_count(name, value);
     else if (name == "--epochs") o.epochs = read_count(name, value);
     else if (name == "--seeds") o.seeds = read_count(name, value);
-    else if (name == "--jobs") o.jobs = static_cast<int>(std::min<std::int64_t>(read_count(name, value), 1024));
+    else if (name == "--jobs") o.jobs = static_cast<int>(std::min<std::int64_t>(read_count(name, value), 1024)), jobs_given = true;
+    else if (name == "--device") o.device = read_device(name, value);
     else o.only.push_back(value);
   }
+  if (!o.device.is_cpu() && !jobs_given) o.jobs = 1;  // runs side by side would wait for each other's kernels
   if (o.images < o.batch_size) fail<Error>("study", concat("at least one batch of images is needed: --images ", o.images, ", batch ", o.batch_size));
   return o;
 }
@@ -66,7 +76,7 @@ TTTLIB_INLINE std::string study_help(const Study& study, const StudyOptions& o) 
   return fmt::format(
       "{}\n\n  --data DIR    CIFAR-10 binary files, or \"shapes\" for the built-in images (shapes)\n  --seeds N     runs of every row ({})\n  "
       "--epochs N    passes over the training images ({})\n  --images N    training images, the first ones ({})\n  --jobs N      runs at the same "
-      "time, one core each ({})\n  --only ROW    this row only; may be repeated\n  --quick       {} seeds on {} images: shows the page, proves "
+      "time, one core each ({}); on a GPU 1\n  --device D    cpu, cuda or cuda:N: where the runs are (cpu)\n  --only ROW    this row only; may be repeated\n  --quick       {} seeds on {} images: shows the page, proves "
       "nothing\n  --out DIR     for {}.json and report.html ({})\n  --cache DIR   where finished runs are kept and found again ({})\n",
       study.title, o.seeds, o.epochs, o.images, o.jobs, 2, 600, study.name, o.out, o.cache);
 }
@@ -109,15 +119,16 @@ TTTLIB_INLINE int run_study(int argc, const char* const* argv, const Study& stud
     page.heading("The experiment");
     page.paragraph(fmt::format(
         "{} rows, {} {} each, the same for all rows: {} training images of {} for {} {}, accuracy on {} others. Backbone: a DeiT of {} blocks, "
-        "{} channels, {} heads on {} × {} tokens. Every run has one core; {} run side by side.",
+        "{} channels, {} heads on {} × {} tokens. {}; {} run side by side.",
         rows.size(), o.seeds, o.seeds == 1 ? "seed" : "seeds", data.train.size(), o.data == "shapes" ? "the built-in shapes" : "CIFAR", o.epochs, o.epochs == 1 ? "epoch" : "epochs",
         data.test.size(), o.backbone.depth, o.backbone.channels, o.backbone.heads, o.backbone.image_size / o.backbone.patch_size,
-        o.backbone.image_size / o.backbone.patch_size, o.jobs));
+        o.backbone.image_size / o.backbone.patch_size, o.device.is_cpu() ? "Every run has one core" : "The runs are on " + describe(o.device), o.jobs));
     const detail::StudyFindings findings = detail::find_out(study, rows, data, o);
     detail::show_experiment(page, study, findings, o);
     report.result(findings.result);
     report.run(argc, argv, 0);
     report.fact("Data", data.name);
+    report.fact("Device", describe(o.device));
     report.fact("Seeds", fmt::format("0 to {}", o.seeds - 1));
     report.fact(
         "Training",

@@ -77,6 +77,7 @@ struct StudyOptions {
   std::int64_t images = 10000, test_images = 2000, epochs = 10, seeds = 3, batch_size = 50;
   double lr = 3e-3, weight_decay = 0.05, warmup_share = 0.1, clip_grad = 1;
   int jobs = 1;
+  Device device = {};  // where the runs are
   std::vector<std::string> only;
   bool quick = false, help = false;
   DeitOptions backbone = study_backbone();
@@ -101,7 +102,7 @@ struct StudyRun {
   double top1 = std::numeric_limits<double>::quiet_NaN();        // on the test images; NaN if it diverged
   double train_loss = std::numeric_limits<double>::quiet_NaN();  // mean over the last epoch
   std::vector<double> curve;                                     // training loss, means of equal parts of the run
-  double images_per_second = 0, seconds = 0;                     // by the thread's own processor time
+  double images_per_second = 0, seconds = 0;                     // by the thread's own processor time; on a GPU by the clock
   std::int64_t diverged_at = -1;                                 // step whose loss or gradient was not a number
 };
 

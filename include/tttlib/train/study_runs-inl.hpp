@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "tttlib/backend/cuda.hpp"
 #include "tttlib/core/parallel.hpp"
 #include "tttlib/data/cifar.hpp"
 #include "tttlib/data/shapes.hpp"
@@ -30,8 +31,13 @@ namespace ttt::detail {
 
 using Clock = std::chrono::steady_clock;
 inline double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-/// Processor time of this thread: a run's own speed, whatever else the machine does.
-inline double thread_seconds() {
+/// Processor time of this thread: a run's own speed, whatever else the machine does. For a GPU, whose work takes the thread no
+/// time, that of the clock.
+inline double run_seconds(Device device) {
+  if (!device.is_cpu()) {
+    synchronize(device);
+    return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+  }
   timespec now{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
@@ -74,21 +80,23 @@ TTTLIB_INLINE StudyData load_study_data(const StudyOptions& o) {
 }
 
 /// A fresh model of a row. Its numbers come from the one default generator, so models are made one at a time.
-inline std::shared_ptr<Deit<float>> make_study_model(const StudyRow& row, const DeitOptions& backbone, std::uint64_t seed) {
+inline std::shared_ptr<Deit<float>> make_study_model(const StudyRow& row, const DeitOptions& backbone, std::uint64_t seed, Device device = {}) {
   static std::mutex one_at_a_time;
   const std::lock_guard<std::mutex> lock(one_at_a_time);
   manual_seed(seed);
-  return std::make_shared<Deit<float>>(backbone, row.mixer);
+  auto model = std::make_shared<Deit<float>>(backbone, row.mixer);
+  model->to(device);
+  return model;
 }
 
 /// One step on a batch; false if the loss or its gradient is not a number.
 inline bool study_step(Module<float>& model, AdamW<float>& optimizer, const Batch& batch, double clip, double& loss) {
   model.zero_grad();
   const Tensor<float> value = cross_entropy(model(batch.images), batch.labels);  // []
-  loss = static_cast<double>(value.item());
-  if (!std::isfinite(loss)) return false;
   value.backward();
-  if (!std::isfinite(clip_grad_norm(model, clip))) return false;
+  const double norm = clip_grad_norm(model, clip);
+  loss = static_cast<double>(value.item());  // read last: a GPU is waited for once
+  if (!std::isfinite(loss) || !std::isfinite(norm)) return false;
   optimizer.step();
   return true;
 }
@@ -98,13 +106,14 @@ inline DataLoader study_loader(const StudyData& data, const StudyOptions& o, std
   loading.batch_size = o.batch_size;
   loading.shuffle = loading.drop_last = true;
   loading.seed = seed;
-  loading.workers = 0;  // a run has one core
   loading.augment.flip = true;
+  loading.feed(o.device);
+  if (o.device.is_cpu()) loading.workers = 0;  // a run has one core
   return DataLoader(data.train, loading);
 }
 
 TTTLIB_INLINE StudyRun train_study_row(const StudyRow& row, const StudyData& data, const StudyOptions& o, std::uint64_t seed) {
-  const auto model = make_study_model(row, o.backbone, seed);
+  const auto model = make_study_model(row, o.backbone, seed, o.device);
   const DataLoader loader = study_loader(data, o, seed);
   AdamW<float> optimizer(param_groups(*model, {.weight_decay = o.weight_decay}), {.lr = o.lr});
   CosineSchedule schedule;
@@ -116,7 +125,7 @@ TTTLIB_INLINE StudyRun train_study_row(const StudyRow& row, const StudyData& dat
   StudyRun run;
   std::vector<double> sums(static_cast<std::size_t>(parts)), counts(static_cast<std::size_t>(parts));
   double last_epoch = 0;
-  const double start = thread_seconds();
+  const double start = run_seconds(o.device);
   std::int64_t step = 0;
   for (std::int64_t epoch = 0; epoch < o.epochs && run.diverged_at < 0; ++epoch) {
     auto batches = loader.epoch(epoch);
@@ -135,7 +144,7 @@ TTTLIB_INLINE StudyRun train_study_row(const StudyRow& row, const StudyData& dat
       ++step;
     }
   }
-  run.seconds = thread_seconds() - start;
+  run.seconds = run_seconds(o.device) - start;
   run.images_per_second = static_cast<double>(step * o.batch_size) / run.seconds;
   for (std::size_t i = 0; i < sums.size(); ++i) run.curve.push_back(counts[i] > 0 ? sums[i] / counts[i] : std::numeric_limits<double>::quiet_NaN());
   if (run.diverged_at >= 0) return run;
@@ -225,29 +234,30 @@ void on_threads(int threads, std::size_t n, const F& f) {
 /// about two images: a model or loss of one's own may have changed under the same name.
 TTTLIB_INLINE std::string study_configuration(const StudyRow& row, const StudyData& data, const StudyOptions& o) {
   const NoGradGuard guard;
-  const auto model = make_study_model(row, o.backbone, 0);
+  const auto model = make_study_model(row, o.backbone, 0, o.device);
   LoaderOptions two;
   two.batch_size = 2;
   two.workers = 0;
+  two.device = o.device;
   auto batches = DataLoader(first_images(data.train, 2), two).epoch(0);
   const std::vector<float> answer = (*model)(batches.next()->images).to_vector();  // [2, classes]
   const DeitOptions& b = o.backbone;
-  return fmt::format("{}; {} channels, {} blocks, {} heads, patch {}; {}; {} epochs, batch {}, lr {}, decay {}, warm-up {}, clip {}; {:016x}",
+  return fmt::format("{}; {} channels, {} blocks, {} heads, patch {}; {}; {} epochs, batch {}, lr {}, decay {}, warm-up {}, clip {}{}; {:016x}",
                      row.mixer.name, b.channels, b.depth, b.heads, b.patch_size, data.name, o.epochs, o.batch_size, o.lr, o.weight_decay,
-                     o.warmup_share, o.clip_grad, fnv(answer.data(), answer.size() * sizeof(float)));
+                     o.warmup_share, o.clip_grad, o.device.is_cpu() ? "" : "; on a GPU", fnv(answer.data(), answer.size() * sizeof(float)));
 }
 
 /// Seconds of one run, from two steps.
 TTTLIB_INLINE double expected_seconds(const StudyRow& row, const StudyData& data, const StudyOptions& o) {
-  const auto model = make_study_model(row, o.backbone, 0);
+  const auto model = make_study_model(row, o.backbone, 0, o.device);
   AdamW<float> optimizer(param_groups(*model, {}), {.lr = 0});
   auto batches = study_loader(data, o, 0).epoch(0);
   double loss = 0, step = 0;
   for (int i = 0; i < 2; ++i) {  // the first one fills the allocator
     const auto batch = batches.next();
-    const double start = thread_seconds();
+    const double start = run_seconds(o.device);
     if (batch) study_step(*model, optimizer, *batch, o.clip_grad, loss);
-    step = thread_seconds() - start;
+    step = run_seconds(o.device) - start;
   }
   const double images = static_cast<double>(data.train.size() * o.epochs) + static_cast<double>(data.test.size()) / 3;
   return step * images / static_cast<double>(o.batch_size);
@@ -302,8 +312,8 @@ TTTLIB_INLINE std::vector<StudyOutcome> run_rows(const std::vector<StudyRow>& ro
   });
   for (const StudyJob& job : jobs) total += expected[job.row];
   fmt::print(
-      "{} runs, {} at a time, will take about {} if as many cores are free. Finished ones are kept in {}: after Ctrl-C the same command goes on.\n",
-      jobs.size(), o.jobs, duration_string(total / o.jobs), o.cache);
+      "{} runs, {} at a time, will take about {}{}. Finished ones are kept in {}: after Ctrl-C the same command goes on.\n",
+      jobs.size(), o.jobs, duration_string(total / o.jobs), o.device.is_cpu() ? " if as many cores are free" : "", o.cache);
   std::fflush(stdout);
   std::mutex guard;
   std::size_t count = 0;

@@ -30,7 +30,7 @@ Tensor<T> gradient_magnitude(const InnerTask<T>& task) {
   for (std::int64_t first = 0; first < N; first += at_once) {
     const std::int64_t n = std::min(at_once, N - first);
     // Copy i of an image weights its loss so that only token `first + i` counts; the whole image stays, for convolutions.
-    const Tensor<T> only = reshape(slice(eye<T>(N), 0, first, first + n), {1, n, 1, N});                     // [1, n, 1, N]
+    const Tensor<T> only = reshape(slice(eye<T>(N), 0, first, first + n), {1, n, 1, N}).to(task.k.device());  // [1, n, 1, N]
     const Tensor<T> weights = reshape(expand(only, {B, n, H, N}), {B * n, H, N});                           // [B·n, H, N]
     InnerData<T> data{detail::repeat_images(task.k, n), detail::repeat_images(task.v, n), {weights}};
     if (!task.options.token_rates.empty()) data.rates.clear();
@@ -63,7 +63,7 @@ Tensor<T> value_jacobian(const InnerTask<T>& task, std::int64_t token) {
   const auto answer = [&](const Tensor<T>& v) {
     copies.v = v;
     const Tensor<T> o = select(inner_scan(copies).output, 2, token);                         // [B·d', H, d']
-    return sum(mul(reshape(o, {B, width, H, width}), reshape(eye<T>(width), {1, width, 1, width})));
+    return sum(mul(reshape(o, {B, width, H, width}), reshape(eye<T>(width), {1, width, 1, width}).to(v.device())));
   };
   const Tensor<T> g = grad(answer)(detail::repeat_images(task.v, width));                     // [B·d', H, N, d]
   return permute(reshape(g, {B, width, H, N, width}), {0, 2, 3, 1, 4});

@@ -177,6 +177,23 @@ void where(View<const T> condition, View<const T> a, View<const T> b, View<T> y)
 }
 
 template <class T>
+void add_scaled(View<const T> x, View<const T> y, View<const T> scale, View<T> z) {
+  const Walk<4> walk(z.shape, {z.strides, x.strides, y.strides, scale.strides});
+  const std::int64_t sz = walk.inner_stride(0), sx = walk.inner_stride(1), sy = walk.inner_stride(2), ss = walk.inner_stride(3);
+  walk.parallel([&](const std::int64_t* at, std::int64_t n) {
+    T* out = z.data + at[0];
+    const T *in_x = x.data + at[1], *in_y = y.data + at[2], *in_scale = scale.data + at[3];
+    if (sz == 1 && sx == 1 && sy == 1 && ss == 0) {
+      const T factor = *in_scale;
+      TTT_INDEPENDENT
+      for (std::int64_t i = 0; i < n; ++i) out[i] = in_x[i] + factor * in_y[i];
+    } else {
+      for (std::int64_t i = 0; i < n; ++i) out[i * sz] = in_x[i * sx] + in_scale[i * ss] * in_y[i * sy];
+    }
+  });
+}
+
+template <class T>
 bool all_finite(View<const T> x) {
   const Walk<1> walk(x.shape, {x.strides});
   const std::int64_t sx = walk.inner_stride(0);

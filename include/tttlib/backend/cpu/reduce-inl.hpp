@@ -20,11 +20,19 @@ T fold_lanes(typename VectorOf<T>::type x, std::integer_sequence<std::int64_t, l
   if constexpr (width == 0) return x[0];
   else return fold_lanes<R, T, width / 2>(R::combine(x, Vector(__builtin_shufflevector(x, x, (lane + width) % lanes<T>...))), all);
 }
-/// The same of numbers side by side, in as many interleaved partial results as 128 bytes hold, whatever the width of registers.
+/// Registers combined by halves, then their lanes.
+template <class R, class T, int registers>
+T fold_registers(typename VectorOf<T>::type (&partial)[registers]) {
+  for (int half = registers / 2; half > 0; half /= 2)
+    for (int r = 0; r < half; ++r) partial[r] = R::combine(partial[r], partial[r + half]);
+  return fold_lanes<R, T>(partial[0], std::make_integer_sequence<std::int64_t, lanes<T>>{});
+}
+/// Numbers side by side reduced, in as many interleaved partial results as 128 bytes hold, whatever the width of registers; 256
+/// for extrema, where the order of combining does not show and each step waits for the last.
 template <class R, class T>
 T reduce_neighbours(const T* x, std::int64_t n) {
   using Vector = typename VectorOf<T>::type;
-  constexpr int registers = 128 / vector_bytes;
+  constexpr int registers = (std::is_same_v<R, reduction::Sum> ? 128 : 256) / vector_bytes;
   constexpr std::int64_t step = registers * lanes<T>;
   alignas(vector_bytes) Vector partial[registers];
   for (int r = 0; r < registers; ++r) partial[r] = Vector{} + R::template identity<T>();
@@ -32,10 +40,12 @@ T reduce_neighbours(const T* x, std::int64_t n) {
   for (; i + step <= n; i += step)
     for (int r = 0; r < registers; ++r) partial[r] = R::combine(partial[r], *reinterpret_cast<const Vector*>(x + i + r * lanes<T>));
   T total = R::template identity<T>();
-  for (; i < n; ++i) total = R::combine(total, x[i]);
-  for (int half = registers / 2; half > 0; half /= 2)
-    for (int r = 0; r < half; ++r) partial[r] = R::combine(partial[r], partial[r + half]);
-  return R::combine(total, fold_lanes<R, T>(partial[0], std::make_integer_sequence<std::int64_t, lanes<T>>{}));
+  if constexpr (std::is_same_v<R, reduction::Sum>)
+    for (; i < n; ++i) total = R::combine(total, x[i]);
+  else  // the last registers may overlap: what is seen twice is the same extremum
+    for (int r = 0; i < n; i += lanes<T>, ++r)
+      partial[r] = R::combine(partial[r], *reinterpret_cast<const Vector*>(x + (i + lanes<T> <= n ? i : n - lanes<T>)));
+  return R::combine(total, fold_registers<R, T>(partial));
 }
 /// Reduces n numbers `stride` apart.
 template <class R, class T>
@@ -45,6 +55,41 @@ T reduce_run(const T* x, std::int64_t n, std::int64_t stride) {
   T total = R::template identity<T>();
   for (std::int64_t i = 0; i < n; ++i) total = R::combine(total, x[i * stride]);
   return total;
+}
+
+/// sums [K] = Σ of the terms [K] that f(i, terms) sets, over i < n, in as many interleaved sums as 128 bytes hold. f may also write
+/// what belongs to i.
+template <class T, int K, class F>
+void sum_terms(std::int64_t n, T (&sums)[K], const F& f) {
+  using Vector = typename VectorOf<T>::type;
+  constexpr int registers = 128 / vector_bytes;
+  constexpr std::int64_t width = registers * lanes<T>;
+  alignas(vector_bytes) T partial[K][width] = {};
+  const auto add_terms = [&](std::int64_t i, std::int64_t lane) {
+    T terms[K];
+    f(i, terms);
+    for (int k = 0; k < K; ++k) partial[k][lane] += terms[k];
+  };
+  std::int64_t begin = 0;
+  for (; begin + width <= n; begin += width)
+    TTT_INDEPENDENT
+    for (std::int64_t lane = 0; lane < width; ++lane) add_terms(begin + lane, lane);
+  if (begin < n)
+    TTT_INDEPENDENT
+    for (std::int64_t lane = 0; lane < width; ++lane)  // of a length known to the compiler: one masked block
+      if (begin + lane < n) add_terms(begin + lane, lane);
+  for (int k = 0; k < K; ++k) {
+    Vector folded[registers];
+    for (int r = 0; r < registers; ++r) folded[r] = *reinterpret_cast<const Vector*>(&partial[k][r * lanes<T>]);
+    sums[k] = fold_registers<reduction::Sum, T>(folded);
+  }
+}
+/// The sum of f(i) over i < n.
+template <class T, class F>
+T sum_of(std::int64_t n, const F& f) {
+  T sum[1];
+  sum_terms(n, sum, [&](std::int64_t i, T* term) { term[0] = f(i); });
+  return sum[0];
 }
 
 /// y [rows] from x walked as [rows, reduced…]: one output at a time.

@@ -20,6 +20,8 @@ void map(F f, const View<const T>& a, const View<const T>& b, const View<T>& y);
 template <class T>
 void where(View<const T> condition, View<const T> a, View<const T> b, View<T> y);
 template <class T>
+void add_scaled(View<const T> x, View<const T> y, View<const T> scale, View<T> z);
+template <class T>
 void reduce(Reduction kind, View<const T> x, View<T> y);
 template <class T>
 void arg_reduce(Reduction kind, View<const T> x, std::size_t axis, View<std::int64_t> y);
@@ -56,6 +58,10 @@ void softmax(View<const T> x, bool log, View<T> y);
 template <class T>
 void softmax_pull(View<const T> y, View<const T> g, bool log, View<T> dx);
 template <class T>
+void cross_entropy(View<const T> logits, View<const std::int64_t> labels, double smoothing, T* log_sums, View<T> losses);
+template <class T>
+void cross_entropy_pull(View<const T> logits, View<const std::int64_t> labels, double smoothing, const T* log_sums, View<const T> g, View<T> dx);
+template <class T>
 void layer_norm(View<const T> x, const T* w, const T* b, double eps, View<T> y);
 template <class T>
 void layer_norm_pull(View<const T> x, const T* w, View<const T> g, double eps, View<T> dx, T* dw, T* db);
@@ -81,7 +87,9 @@ template <class T>
 void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const T* gradient, View<const T> o,
                      View<T> dq, View<T> dk, View<T> dv, View<T> dw);
 template <class T>
-void adamw(View<T> parameter, View<const T> grad, View<T> mean, View<T> variance, const AdamWStep& numbers);
+void adamw(const std::vector<AdamWParameter<T>>& parameters, const AdamWStep& step);
+template <class T>
+void global_norm(const std::vector<ConstArray<T>>& arrays, double max_norm, double* norm_and_scale);
 
 }  // namespace TTTLIB_KERNELS
 }  // namespace ttt::cpu_backend

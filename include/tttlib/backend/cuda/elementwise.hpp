@@ -37,6 +37,22 @@ void copy(View<const T> x, View<T> y) {
   for_each(L("copy", y.device), walk.count, Copy<T>{x.data, y.data, walk});
 }
 
+template <class From, class To>
+struct Cast {
+  const From* x;
+  To* y;
+  Walk<2> walk;
+  TTT_DEVICE void operator()(std::int64_t i) const {
+    const Offsets<2> at = walk(i);
+    y[at[0]] = convert<To>(x[at[1]]);
+  }
+};
+template <class L, class From, class To>
+void cast(View<const From> x, View<To> y) {
+  const Walk<2> walk(y.shape, {y.strides, x.strides});
+  for_each(L("cast", y.device), walk.count, Cast<From, To>{x.data, y.data, walk});
+}
+
 template <class F, class T>
 struct MapOne {
   F f;
@@ -87,6 +103,22 @@ void where(View<const T> condition, View<const T> a, View<const T> b, View<T> y)
   for_each(L("where", y.device), walk.count, Where<T>{condition.data, a.data, b.data, y.data, walk});
 }
 
+template <class T>
+struct AddScaled {
+  const T *x, *y, *scale;
+  T* z;
+  Walk<4> walk;
+  TTT_DEVICE void operator()(std::int64_t i) const {
+    const Offsets<4> at = walk(i);
+    z[at[0]] = x[at[1]] + scale[at[3]] * y[at[2]];
+  }
+};
+template <class L, class T>
+void add_scaled(View<const T> x, View<const T> y, View<const T> scale, View<T> z) {
+  const Walk<4> walk(z.shape, {z.strides, x.strides, y.strides, scale.strides});
+  for_each(L("add_scaled", z.device), walk.count, AddScaled<T>{x.data, y.data, scale.data, z.data, walk});
+}
+
 /// bad [blocks] = how many of a block's elements are infinite or NaN.
 template <class T>
 struct CountNotFinite {
@@ -127,11 +159,13 @@ template <class L, class T>
 void add_copies(Verbs<T>& verbs) {
   verbs.fill = fill<L, T>;
   verbs.copy = copy<L, T>;
+  verbs.casts = {cast<L, float, T>, cast<L, double, T>, cast<L, bf16, T>, cast<L, std::int64_t, T>};
 }
 template <class L, class T>
 void add_elementwise(Verbs<T>& verbs) {
   add_copies<L>(verbs);
   verbs.where = where<L, T>;
+  verbs.add_scaled = add_scaled<L, T>;
   verbs.all_finite = all_finite<L, T>;
 #define TTT_ADD(Name) verbs.map_unary[formula::index_of<formula::Name>] = map_unary<L, formula::Name, T>;
   TTT_UNARY_FORMULAS(TTT_ADD)

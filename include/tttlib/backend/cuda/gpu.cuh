@@ -1,18 +1,20 @@
 #pragma once
-/// GPUs as this library uses them: one stream and one caching allocator each. Work on a GPU happens in the order in which
-/// it was asked for, so freed memory may be given to the next tensor at once.
+/// GPUs as this library uses them: one stream of kernels and one caching allocator each. Work on a GPU happens in the order in
+/// which it was asked for, so freed memory may be given to the next tensor at once. Batches from the host come by a second
+/// stream, which waits for whatever may still use the memory they are put into.
 /// TTTLIB_CUDA_DEBUG=1 waits after every kernel, so that the op that failed is the one that throws.
 
 #include <cuda_runtime_api.h>
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <string>
 
 #include "tttlib/backend/cuda.hpp"
-#include "tttlib/core/caching_allocator.hpp"
+#include "tttlib/backend/cuda/graph_memory.hpp"
 
 struct cublasContext;  // of cublas_v2.h, which only products include
 
@@ -26,11 +28,49 @@ inline bool debug_mode() {
   return on;
 }
 
-/// Throws Error, naming the op that noticed, unless a call of the CUDA runtime went well.
+/// What a status of the CUDA runtime means for the program.
+enum class Fault {
+  call,    // this call failed; the GPU works on
+  kernel,  // a kernel did what it must not; CUDA lets this process do nothing more with the GPU
+  lost     // the GPU or its driver is gone for this process, through no fault of a kernel
+};
+inline Fault fault_of(cudaError_t status) {
+  switch (status) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorHardwareStackError:
+    case cudaErrorLaunchFailure:
+    case cudaErrorAssert:
+      return Fault::kernel;
+    case cudaErrorLaunchTimeout:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorDevicesUnavailable:
+    case cudaErrorNoDevice:
+    case cudaErrorCudartUnloading:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorDeviceUninitialized:
+    case cudaErrorUnknown:
+      return Fault::lost;
+    default:
+      return Fault::call;
+  }
+}
+
+/// Throws, naming the op that noticed, unless a call of the CUDA runtime went well: DeviceError where the GPU is lost, else
+/// Error.
 inline void check(cudaError_t status, const char* op, int index) {
   if (status == cudaSuccess) return;
-  fail<Error>(op, concat("CUDA failed on cuda:", index, ": ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")"),
-              debug_mode() ? "" : "the kernel at fault may be an earlier one; TTTLIB_CUDA_DEBUG=1 waits for each");
+  const std::string said = concat(cudaGetErrorString(status), " (", cudaGetErrorName(status), ")");
+  const Fault fault = fault_of(status);
+  if (fault == Fault::lost)
+    fail<DeviceError>(op, concat("cuda:", index, " is lost to this program: ", said),
+                      "start it again from its last checkpoint; nvidia-smi shows the state of the GPU");
+  const char* hint = debug_mode() ? "" : "the kernel at fault may be an earlier one; TTTLIB_CUDA_DEBUG=1 waits for each";
+  fail<Error>(op, concat("CUDA failed on cuda:", index, ": ", said, fault == Fault::kernel ? "; this program can use that GPU no more" : ""), hint);
 }
 
 /// Memory of one GPU, cut from segments of 2 MiB and more.
@@ -52,16 +92,56 @@ struct GpuMemory {
   const char* hint() const { return "smaller batches, or recomputed blocks"; }
 };
 
+/// Page-locked memory of the host, from which GPUs copy while the processor does something else.
+struct PinnedMemory {
+  static constexpr std::size_t alignment = 64, large = 0, page = std::size_t(2) << 20;
+  void* block(std::size_t) const { return nullptr; }  // `large` is 0, as above
+  void* segment(std::size_t bytes) const {
+    void* memory = nullptr;
+    if (cudaHostAlloc(&memory, bytes, cudaHostAllocPortable) == cudaSuccess) return memory;
+    (void)cudaGetLastError();
+    return nullptr;
+  }
+  void release(void* memory) const { (void)cudaFreeHost(memory); }
+  const char* name() const { return "page-locked memory"; }
+  const char* hint() const { return "smaller batches, or fewer threads that make them"; }
+};
+inline CachingAllocator<PinnedMemory>& pinned_memory() {
+  static auto* allocator = new CachingAllocator<PinnedMemory>;  // never destroyed: storages may outlive static objects
+  return *allocator;
+}
+
+/// A mark in a stream that others can wait for.
+class Event {
+ public:
+  Event(const char* op, int index) : op_(op), index_(index) { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), op_, index_); }
+  ~Event() { (void)cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(cudaStream_t stream) { check(cudaEventRecord(event_, stream), op_, index_); }
+  void hold_up(cudaStream_t stream) const { check(cudaStreamWaitEvent(stream, event_, 0), op_, index_); }
+  void wait() const { check(cudaEventSynchronize(event_), op_, index_); }
+
+ private:
+  const char* op_;
+  int index_;
+  cudaEvent_t event_ = nullptr;
+};
+
 /// What a GPU needs once.
 struct Gpu {
   explicit Gpu(int i) : index(i), allocator(GpuMemory{i}) {
     check(cudaSetDevice(index), "cuda", index);
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cuda", index);
+    check(cudaStreamCreateWithFlags(&uploads, cudaStreamNonBlocking), "cuda", index);
   }
   const int index;
-  cudaStream_t stream = nullptr;
-  CachingAllocator<GpuMemory> allocator;
-  cublasContext* blas = nullptr;  // made by the first product
+  cudaStream_t stream = nullptr;   // of kernels
+  cudaStream_t uploads = nullptr;  // of batches from the host
+  std::mutex upload_mutex;         // held while a graph is captured: an upload marks the stream of kernels
+  std::atomic<std::int64_t> launches{0};
+  GraphMemory<GpuMemory> allocator;
+  cublasContext* blas = nullptr;  // made by the first product or graph
   std::mutex blas_mutex;
 };
 

@@ -14,9 +14,9 @@ __global__ void run_program(const __grid_constant__ Program program) {
 
 template <class T>
 struct Gemm;
-/// Runs a product on the GPU's stream (cublas.cuh).
+/// Runs a product on the GPU's stream (cublas.cuh); false if it has a bias and no kernel can add that.
 template <class T>
-void run_gemm(Gpu& gpu, const char* op, const Gemm<T>& product);
+bool run_gemm(Gpu& gpu, const char* op, const Gemm<T>& product);
 
 /// Starts block programs on a GPU; see backend/cuda/block.hpp.
 class GpuLauncher {
@@ -30,20 +30,24 @@ class GpuLauncher {
       check(cudaFuncSetAttribute(run_program<Program>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)), op_,
             gpu_.index);
     const dim3 grid(static_cast<unsigned>(count)), block(static_cast<unsigned>(threads));
+    gpu_.launches.fetch_add(1, std::memory_order_relaxed);
     run_program<Program><<<grid, block, static_cast<std::size_t>(shared_bytes), gpu_.stream>>>(program);
     check(cudaGetLastError(), op_, gpu_.index);
-    if (debug_mode()) check(cudaStreamSynchronize(gpu_.stream), op_, gpu_.index);
+    if (debug_mode() && !cuda_capture()) check(cudaStreamSynchronize(gpu_.stream), op_, gpu_.index);
   }
   void* allocate(std::size_t bytes) const { return gpu_.allocator.allocate(bytes); }
   void deallocate(void* block, std::size_t bytes) const { gpu_.allocator.deallocate(block, bytes); }
   void read(void* to_host, const void* from, std::size_t bytes) const {
+    refuse_in_capture(op_);
     check(cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, gpu_.stream), op_, gpu_.index);
     check(cudaStreamSynchronize(gpu_.stream), op_, gpu_.index);
   }
   template <class T>
-  void gemm(const Gemm<T>& product) const {
-    run_gemm(gpu_, op_, product);
-    if (debug_mode()) check(cudaStreamSynchronize(gpu_.stream), op_, gpu_.index);
+  bool gemm(const Gemm<T>& product) const {
+    gpu_.launches.fetch_add(1, std::memory_order_relaxed);
+    const bool done = run_gemm(gpu_, op_, product);
+    if (debug_mode() && !cuda_capture()) check(cudaStreamSynchronize(gpu_.stream), op_, gpu_.index);
+    return done;
   }
 
  private:

@@ -1,9 +1,10 @@
 #pragma once
-/// Softmax and layer norm over the last axis: one block per row. Rows are contiguous.
-/// Bytes: forward, x two or three times (from cache but for the first) and y once; the weights' gradients add
+/// Softmax, cross-entropy and layer norm over the last axis: one block per row. Rows are contiguous.
+/// Bytes: forward, x two or three times (from cache but for the first) and y once; back, each operand once or twice; the weights' gradients add
 /// 4·parts·n numbers, parts ≤ 512. Sums are trees over the block, weights' gradients add up parts in order.
 
 #include <algorithm>
+#include <limits>
 
 #include "tttlib/backend/cuda/reduce.hpp"
 #include "tttlib/kernels/math.hpp"
@@ -75,6 +76,67 @@ template <class L, class T>
 void softmax_pull(View<const T> y, View<const T> g, bool log, View<T> dx) {
   const std::int64_t n = y.shape.back(), rows = n == 0 ? 0 : y.numel() / n;
   for_rows<L, T>(L("softmax_pull", dx.device), rows, n, SoftmaxPull<T>{y.data, g.data, dx.data, rows, n, log});
+}
+
+/// losses [R] = log Σ exp(x) − (1 − s)·x[label] − s·mean(x) of rows x [C]; log_sums [R] or null keeps log Σ exp(x). Of a label that is
+/// no class: NaN.
+template <class T>
+struct CrossEntropy {
+  const T* x;
+  const std::int64_t* labels;
+  T smoothing;
+  T *log_sums, *losses;
+  std::int64_t rows, n;
+  TTT_DEVICE void operator()(Block& block) const {
+    T* scratch = block.shared<T>(block.threads());
+    for (std::int64_t row = block.index(); row < rows; row += block.count()) {
+      const T* in = x + row * n;
+      const T top = reduce_items<Max>(block, n, scratch, [&](std::int64_t i) { return in[i]; });
+      const T log_sum = std::log(reduce_items<Sum>(block, n, scratch, [&](std::int64_t i) { return math::exp(in[i] - top); }));
+      T mean = T(0);
+      if (smoothing > T(0)) mean = reduce_items<Sum>(block, n, scratch, [&](std::int64_t i) { return in[i] - top; }) / static_cast<T>(n);
+      block.each_thread([&](int t) {
+        if (t > 0) return;
+        const std::int64_t label = labels[row];
+        losses[row] = label >= 0 && label < n ? log_sum - (T(1) - smoothing) * (in[label] - top) - smoothing * mean
+                                              : std::numeric_limits<T>::quiet_NaN();
+        if (log_sums) log_sums[row] = top + log_sum;
+      });
+    }
+  }
+};
+template <class L, class T>
+void cross_entropy(View<const T> logits, View<const std::int64_t> labels, double smoothing, T* log_sums, View<T> losses) {
+  const std::int64_t rows = logits.shape[0], n = logits.shape[1];
+  for_rows<L, T>(L("cross_entropy", losses.device), rows, n,
+                 CrossEntropy<T>{logits.data, labels.data, static_cast<T>(smoothing), log_sums, losses.data, rows, n});
+}
+
+/// dx = g·(softmax(x) − target), target = (1 − s)·[label] + s/C.
+template <class T>
+struct CrossEntropyPull {
+  const T* x;
+  const std::int64_t* labels;
+  T at_label, everywhere;
+  const T *log_sums, *g;
+  T* dx;
+  std::int64_t rows, n;
+  TTT_DEVICE void operator()(Block& block) const {
+    for (std::int64_t row = block.index(); row < rows; row += block.count())
+      block.each_thread([&](int t) {
+        const T cotangent = g[row], log_sum = log_sums[row];
+        const std::int64_t label = labels[row];
+        for (std::int64_t i = t; i < n; i += block.threads())
+          dx[row * n + i] = cotangent * (math::exp(x[row * n + i] - log_sum) - everywhere - (i == label ? at_label : T(0)));
+      });
+  }
+};
+template <class L, class T>
+void cross_entropy_pull(View<const T> logits, View<const std::int64_t> labels, double smoothing, const T* log_sums, View<const T> g, View<T> dx) {
+  const std::int64_t rows = logits.shape[0], n = logits.shape[1];
+  for_rows<L, T>(L("cross_entropy_pull", dx.device), rows, n,
+                 CrossEntropyPull<T>{logits.data, labels.data, static_cast<T>(1 - smoothing), static_cast<T>(smoothing / static_cast<double>(n)),
+                                     log_sums, g.data, dx.data, rows, n});
 }
 
 /// Mean and 1/√(var + eps) of a row, variance from centred values.
@@ -164,6 +226,8 @@ template <class L, class T>
 void add_norms(Verbs<T>& verbs) {
   verbs.softmax = softmax<L, T>;
   verbs.softmax_pull = softmax_pull<L, T>;
+  verbs.cross_entropy = cross_entropy<L, T>;
+  verbs.cross_entropy_pull = cross_entropy_pull<L, T>;
   verbs.layer_norm = layer_norm<L, T>;
   verbs.layer_norm_pull = layer_norm_pull<L, T>;
 }

@@ -9,7 +9,7 @@
 namespace ttt::cuda_backend {
 
 template <class L, class T>
-void add_copies(Verbs<T>& verbs);           // elementwise.hpp: fill, copy
+void add_copies(Verbs<T>& verbs);           // elementwise.hpp: fill, copy, casts
 template <class L, class T>
 void add_elementwise(Verbs<T>& verbs);      // elementwise.hpp
 template <class L>
@@ -22,6 +22,8 @@ template <class L, class T>
 void add_indexing(Verbs<T>& verbs);         // index.hpp
 template <class L, class T>
 void add_products(Verbs<T>& verbs);         // matmul.hpp
+template <class L, class T>
+void add_mlps(Verbs<T>& verbs);             // mlp.hpp
 template <class L, class T>
 void add_convolutions(Verbs<T>& verbs);     // conv.hpp
 template <class L, class T>
@@ -37,13 +39,14 @@ void add_ttt_heads(Verbs<T>& verbs);        // ttt.hpp
 template <class T, class F>
 void for_each_verb(Verbs<T>& verbs, const F& f) {
 #define TTT_VERB(name) f(verbs.name);
-  TTT_VERB(fill) TTT_VERB(copy) TTT_VERB(where) TTT_VERB(reduce) TTT_VERB(arg_reduce) TTT_VERB(all_finite) TTT_VERB(cumsum)
-  TTT_VERB(matmul) TTT_VERB(linear) TTT_VERB(gather) TTT_VERB(scatter_add) TTT_VERB(conv) TTT_VERB(conv_input_grad)
+  TTT_VERB(fill) TTT_VERB(copy) TTT_VERB(where) TTT_VERB(add_scaled) TTT_VERB(reduce) TTT_VERB(arg_reduce) TTT_VERB(all_finite) TTT_VERB(cumsum)
+  TTT_VERB(matmul) TTT_VERB(linear) TTT_VERB(mlp) TTT_VERB(mlp_pull) TTT_VERB(gather) TTT_VERB(scatter_add) TTT_VERB(conv) TTT_VERB(conv_input_grad)
   TTT_VERB(conv_weight_grad) TTT_VERB(depthwise) TTT_VERB(depthwise_input_grad) TTT_VERB(depthwise_weight_grad) TTT_VERB(softmax)
-  TTT_VERB(softmax_pull) TTT_VERB(layer_norm) TTT_VERB(layer_norm_pull) TTT_VERB(uniform) TTT_VERB(normal) TTT_VERB(truncated_normal)
+  TTT_VERB(softmax_pull) TTT_VERB(cross_entropy) TTT_VERB(cross_entropy_pull) TTT_VERB(layer_norm) TTT_VERB(layer_norm_pull) TTT_VERB(uniform) TTT_VERB(normal) TTT_VERB(truncated_normal)
   TTT_VERB(attention) TTT_VERB(attention_pull) TTT_VERB(ttt_glu) TTT_VERB(ttt_glu_pull) TTT_VERB(ttt_dwconv) TTT_VERB(ttt_dwconv_pull)
-  TTT_VERB(adamw)
+  TTT_VERB(adamw) TTT_VERB(global_norm)
 #undef TTT_VERB
+  std::apply([&f](auto&... verb) { (f(verb), ...); }, verbs.casts);
   for (auto& verb : verbs.map_unary) f(verb);
   for (auto& verb : verbs.map_binary) f(verb);
 }
@@ -55,6 +58,7 @@ Verbs<T> cuda_table() {
   add_elementwise<L>(verbs);
   add_reductions<L>(verbs);
   add_products<L>(verbs);
+  add_mlps<L>(verbs);
   add_indexing<L>(verbs);
   add_convolutions<L>(verbs);
   add_norms<L>(verbs);
@@ -92,7 +96,7 @@ Verbs<std::int64_t> cuda_index_table() {
   detail::fill_gaps(verbs);
   return verbs;
 }
-/// The verbs of bf16 tensors: they are stored and copied.
+/// The verbs of bf16 tensors: they are stored, copied and cast.
 template <class L>
 Verbs<bf16> cuda_bf16_table() {
   Verbs<bf16> verbs{};

@@ -7,15 +7,23 @@
 namespace ttt {
 
 namespace detail {
-/// x times a mask of that shape: 0 with probability p, else 1/(1−p).
+/// A mask of that shape: 0 with probability p, else 1/(1−p). Undefined where nothing is to be masked.
 template <class T>
-Tensor<T> random_mask(const char* op, const Tensor<T>& x, double p, bool training, const Shape& shape) {
+Tensor<T> random_mask(const char* op, double p, bool training, const Shape& shape, Device device) {
   if (!(p >= 0 && p <= 1))
     fail<ShapeError>(op, concat("probability out of range: p ", p, " is not in [0, 1]"));
-  if (!training || p == 0) return x;
-  if (p == 1) return mul(x, zeros<T>(shape, x.device()));
-  const Tensor<T> kept = ge(rand<T>(shape, x.device()), full<T>(Shape{}, static_cast<T>(p), x.device()));
-  return mul(x, mul(kept, static_cast<T>(1 / (1 - p))));
+  if (!training || p == 0) return {};
+  if (p == 1) return zeros<T>(shape, device);
+  const Tensor<T> kept = ge(rand<T>(shape, device), full<T>(Shape{}, static_cast<T>(p), device));
+  return mul(kept, static_cast<T>(1 / (1 - p)));
+}
+/// One number per image of x: [B, 1, ..].
+template <class T>
+Shape per_image(const char* op, const Tensor<T>& x) {
+  if (x.dim() < 1) fail<ShapeError>(op, "needs an axis of images: x []");
+  Shape shape = Dims::filled(x.shape().size(), 1);
+  shape[0] = x.size(0);
+  return shape;
 }
 }  // namespace detail
 
@@ -23,16 +31,22 @@ Tensor<T> random_mask(const char* op, const Tensor<T>& x, double p, bool trainin
 /// Throws ShapeError unless 0 ≤ p ≤ 1.
 template <class T>
 Tensor<T> dropout(const Tensor<T>& x, double p = 0.5, bool training = true) {
-  return detail::random_mask("dropout", x, p, training, x.shape());
+  const Tensor<T> mask = detail::random_mask<T>("dropout", p, training, x.shape(), x.device());
+  return mask.defined() ? mul(x, mask) : x;
 }
 
 /// The same with one draw per image (first axis): stochastic depth (Huang et al. 2016).
 template <class T>
 Tensor<T> drop_path(const Tensor<T>& x, double p, bool training = true) {
-  if (x.dim() < 1) fail<ShapeError>("drop_path", "needs an axis of images: x []");
-  Shape shape = Dims::filled(x.shape().size(), 1);
-  shape[0] = x.size(0);
-  return detail::random_mask("drop_path", x, p, training, shape);
+  const Tensor<T> mask = detail::random_mask<T>("drop_path", p, training, detail::per_image("drop_path", x), x.device());
+  return mask.defined() ? mul(x, mask) : x;
+}
+
+/// x + drop_path(branch, p) in one pass: x and branch [B, ..].
+template <class T>
+Tensor<T> add_drop_path(const Tensor<T>& x, const Tensor<T>& branch, double p, bool training = true) {
+  const Tensor<T> mask = detail::random_mask<T>("drop_path", p, training, detail::per_image("drop_path", branch), branch.device());
+  return mask.defined() ? add_scaled(x, branch, mask) : add(x, branch);
 }
 
 }  // namespace ttt

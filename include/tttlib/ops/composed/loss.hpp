@@ -1,6 +1,7 @@
 #pragma once
 /// Losses. Each can return one number (mean, sum) or keep one value per element (none).
 
+#include "tttlib/autograd/fused.hpp"
 #include "tttlib/ops/composed/softmax.hpp"
 #include "tttlib/ops/index.hpp"
 
@@ -53,11 +54,28 @@ Tensor<T> cross_entropy(const Tensor<T>& logits, const Tensor<std::int64_t>& lab
     fail<ShapeError>("cross_entropy", concat("one label per row of logits is needed: logits ", logits.shape(),
                                              ", labels ", labels.shape()));
   detail::require_positions("cross_entropy", "classes", labels, logits.size(-1), "labels");
-  const T smoothing = static_cast<T>(options.label_smoothing);
-  const Tensor<T> log_p = log_softmax(logits);                                    // [.., C]
-  Tensor<T> values = neg(squeeze(gather(log_p, unsqueeze(labels, -1), -1), -1));  // [..]
-  if (smoothing > T(0)) values = sub(mul(values, T(1) - smoothing), mul(mean(log_p, {-1}), smoothing));
-  return detail::reduce_loss(values, options.reduce);
+  require_same_device("cross_entropy", logits, labels);
+  const std::int64_t C = logits.size(-1), R = labels.numel();
+  const Tensor<T> x = contiguous(reshape(logits, {R, C}));                             // [R, C]
+  const Tensor<std::int64_t> classes = reshape(labels, {R}).contiguous();              // [R]
+  const double s = options.label_smoothing;
+  Tensor<T> losses(Shape{R}, x.device()), log_sums;                                    // [R], [R]
+  if (is_recorded<T>({x})) log_sums = Tensor<T>(Shape{R}, x.device());
+  backend::cross_entropy(view(x), view(classes), s, log_sums.data(), mutable_view(losses));
+  const auto definition = [kept = detail::Constant(classes), s](const Tensors<T>& xs) {
+    const Tensor<T> log_p = log_softmax(xs[0]);                                        // [R, C]
+    const Tensor<std::int64_t> at = unsqueeze(kept.get("cross_entropy", "labels"), -1);  // [R, 1]
+    const Tensor<T> of_label = neg(squeeze(gather(log_p, at, -1), -1));                // [R]
+    return s > 0 ? sub(mul(of_label, static_cast<T>(1 - s)), mul(mean(log_p, {-1}), static_cast<T>(s))) : of_label;
+  };
+  const auto fast_rule = [kept = detail::Constant(classes), s, log_sums](const Call<T>& c, const std::vector<bool>&) {
+    const Tensor<T> x = c.in(0), g = contiguous(c.g);
+    Tensor<T> dx = empty_like(x);
+    backend::cross_entropy_pull(view(x), view(kept.get("cross_entropy", "labels")), s, log_sums.data(), view(g), mutable_view(dx));
+    return Tensors<T>{dx};
+  };
+  const Tensor<T> values = fused<T>("cross_entropy", losses, {x}, definition, fast_rule);  // [R]
+  return detail::reduce_loss(reshape(values, expected), options.reduce);
 }
 
 /// −Σ_c target_c log p_c: logits and targets [.., C]; gradients reach the targets too.

@@ -27,13 +27,13 @@ Tensor<T> mlp(const Tensor<T>& x, const Tensor<T>& w1, const Tensor<T>& b1, cons
   const std::int64_t C = w1.size(1), M = w1.size(0), out = w2.size(0);
   const Tensors<T> xs{contiguous(reshape(x, {x.numel() / C, C})), w1, contiguous(b1), w2, contiguous(b2)};
   const std::int64_t R = xs[0].size(0);
-  Tensor<T> y(Shape{R, out}), hidden;  // [R, C'], [R, M]
-  if (is_recorded(xs)) hidden = Tensor<T>(Shape{R, M});
+  Tensor<T> y(Shape{R, out}, x.device()), hidden;  // [R, C'], [R, M]
+  if (is_recorded(xs)) hidden = Tensor<T>(Shape{R, M}, x.device());
   backend::mlp(view(xs[0]), view(w1), xs[2].data(), view(w2), xs[4].data(), hidden.data(), mutable_view(y));
   count_macs(R * M * (C + out));
   const auto fast_rule = [hidden, R, M](const Call<T>& c, const std::vector<bool>& needs) -> Tensors<T> {
     const Tensor<T> x = c.in(0), w1 = c.in(1), w2 = c.in(3), g = contiguous(c.g);
-    Tensor<T> activated(Shape{R, M}), dh(Shape{R, M}), dx(x.shape());
+    Tensor<T> activated(Shape{R, M}, x.device()), dh(Shape{R, M}, x.device()), dx(x.shape(), x.device());
     backend::mlp_pull(view(w1), view(w2), hidden.data(), view(g), activated.data(), dh.data(), mutable_view(dx));
     return {dx, needs[1] ? matmul(transpose(dh), x) : Tensor<T>(),          // [M, R] x [R, C]
             sum_to(dh, c.shape(2)),

@@ -1,7 +1,7 @@
-// Every case of the table of ops on the emulated GPU: values in double and float, derivatives to the case's order by
+// Every case of the table of ops on the GPU: values in double and float, derivatives to the case's order by
 // differences, and cotangents beside the CPU's.
 #include "../ops/op_case.hpp"
-#include "emulation.hpp"
+#include "tttlib/backend/cuda.hpp"
 
 namespace {
 using namespace ops_test;
@@ -59,12 +59,25 @@ void run_case_on_gpu(const OpCase& c) {
 
 }  // namespace
 
-TEST_CASE("the cases of every op hold on the emulated GPU") {
+TEST_CASE("the cases of every op hold on the GPU") {
   CHECK(tables().size() >= 10);
-  const std::int64_t before = emulation::launches();
+  const std::int64_t before = cuda_launches();
   for (const auto& [name, cases] : tables())
     DYNAMIC_SECTION(name) {
       for (const OpCase& c : cases()) run_case_on_gpu(c);
     }
-  CHECK(emulation::launches() > before);
+  CHECK(cuda_launches() > before);
+}
+
+TEST_CASE("every op runs on the GPU once, forward and back", "[small]") {
+  for (const auto& [name, cases] : tables())
+    for (const OpCase& c : cases()) {
+      const Tensors<double>& xs = c.inputs.front();
+      INFO(c.name);
+      default_generator().next_stream = 7;
+      const Tensor<double> y = c.op(xs);
+      default_generator().next_stream = 7;
+      const Tensors<double> there = vjp(c.op, on_gpu(xs), on_gpu(normal(y.shape())));
+      for (const Tensor<double>& g : there) CHECK(g.device() == cuda());
+    }
 }

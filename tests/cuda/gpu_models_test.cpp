@@ -1,8 +1,8 @@
-// Whole layers and models on the emulated GPU, beside the CPU: fused TTT heads at orders 0, 1 and 2, inner training with
+// Whole layers and models on the GPU, beside the CPU: fused TTT heads at orders 0, 1 and 2, inner training with
 // every inner model, training steps.
 #include "../ttt/heads_example.hpp"
 #include "catch.hpp"
-#include "emulation.hpp"
+#include "tttlib/backend/cuda.hpp"
 #include "tttlib/models/configs.hpp"
 #include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/optim/optimizer.hpp"
@@ -44,7 +44,7 @@ Tensors<T> orders(const Function<T>& f, const Tensors<T>& xs, const Tensor<T>& u
 
 }  // namespace
 
-TEST_CASE("fused heads on the emulated GPU agree with the CPU's definition at orders 0, 1 and 2") {
+TEST_CASE("fused heads on the GPU agree with the CPU's definition at orders 0, 1 and 2") {
   manual_seed(1);
   for (const Sizes& s : {Sizes{2, 3, 5, 2, 8}, {1, 1, 1, 1, 4}, {1, 1, 7, 3, 1}, {1, 4, 3, 2, 20}, {1, 8, 9, 1, 64}, {3, 2, 2, 1, 33}, {1, 5, 7, 1, 100}}) {
     INFO(s);
@@ -53,9 +53,9 @@ TEST_CASE("fused heads on the emulated GPU agree with the CPU's definition at or
     Tensors<double> v;
     for (const Tensor<double>& t : x) v.push_back(randn<double>(t.shape()));
     const Tensors<double> expected = orders<double>(heads<double>(TttPath::nested), x, u, v);
-    const std::int64_t before = emulation::launches();
+    const std::int64_t before = cuda_launches();
     const Tensors<double> fused = orders<double>(heads<double>(TttPath::fused), on_gpu(x), u.to(cuda()), on_gpu(v));
-    CHECK(emulation::launches() > before);
+    CHECK(cuda_launches() > before);
     for (std::size_t i = 0; i < fused.size(); ++i) {
       INFO("tensor " << i);
       CHECK(relative_error(fused[i], expected[i]) < 1e-11);
@@ -70,13 +70,13 @@ TEST_CASE("fused heads on the emulated GPU agree with the CPU's definition at or
   }
 }
 
-TEST_CASE("no images make no answers and zero gradients on the emulated GPU") {
+TEST_CASE("no images make no answers and zero gradients on the GPU") {
   const Tensors<double> x = on_gpu(example<double>({0, 2, 2, 2, 3}));
   const Tensors<double> all = vjp<double>(heads<double>(TttPath::fused), x, zeros<double>({0, 2, 2, 9}, cuda()));
   for (std::size_t i = 1; i < all.size(); ++i) CHECK(amax(abs(all[i])).item() == 0);
 }
 
-TEST_CASE("heads read any layout, and give the same bits every time") {
+TEST_CASE("heads read any layout, and give the same bits every time", "[small]") {
   manual_seed(4);
   const Tensors<float> x = on_gpu(example<float>({3, 4, 5, 2, 16}));
   const Tensor<float> u = randn<float>({3, 4, 5, 48}).to(cuda());
@@ -91,7 +91,7 @@ TEST_CASE("heads read any layout, and give the same bits every time") {
   }
 }
 
-TEST_CASE("nested inner training runs on the emulated GPU with every inner model") {
+TEST_CASE("nested inner training runs on the GPU with every inner model") {
   manual_seed(3);
   for (const char* name : {"fc", "mlp_l2", "glu", "swiglu", "dwconv3x3", "conv3x3"}) {
     INFO(name);
@@ -114,7 +114,7 @@ TEST_CASE("nested inner training runs on the emulated GPU with every inner model
   }
 }
 
-TEST_CASE("models move to the emulated GPU, train there, and stay what they are on the CPU") {
+TEST_CASE("models move to the GPU, train there, and stay what they are on the CPU") {
   for (const char* name : {"vit3_pico", "deit_nano"}) {
     INFO(name);
     const auto losses_and_weights = [name](Device device) {

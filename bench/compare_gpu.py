@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""tttlib beside PyTorch on a GPU: eager and torch.compile, float32 and bf16 autocast, as one table and one JSON file per card.
+
+  bench/compare_gpu.py --bench build/gpu/bench/tttlib_bench --out bench/results     # or scripts/gpu_check.sh bench
+
+Writes OUT/gpu_NAME.md and .json after every case, and stops by itself when the time is up; called again at the same commit on
+the same card it goes on where it stopped. A peer that fails is in the JSON with what it said. --trial measures two images on
+the CPU, to see that everything fits together.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+
+from compare import HERE, run, write
+
+CASES = [  # model, mode, batch, side of the images (None: the model's), timed steps
+    ("ttt_heads", "infer", 256, None, 50),
+    ("ttt_heads", "train", 256, None, 50),
+    ("vit3_small", "train", 256, None, 20),
+    ("vit3_tiny", "train", 256, None, 20),
+    ("vit3_small", "infer", 256, None, 20),
+    ("vit3_tiny", "infer", 256, None, 20),
+    ("deit_tiny", "train", 256, None, 20),
+    ("deit_tiny", "infer", 256, None, 20),
+    ("vit3_tiny", "infer", 8, 1248, 10),
+    ("deit_tiny", "infer", 8, 1248, 10),
+    ("vit3_tiny", "train", 8, 1248, 5),
+    ("deit_tiny", "train", 8, 1248, 5),
+    ("vit3_nano", "train", 512, None, 20),
+    ("vit3_tiny", "infer", 1, None, 50),
+]
+PEERS = {"eager": [], "compiled": ["--compile"]}
+DTYPES = ("bf16", "float32")
+
+
+def attention_of(model):
+    """The ways in which the peer's attention is measured."""
+    return ("matrix", "fused") if model.startswith("deit") else ("matrix",)
+
+
+def card():
+    """What nvidia-smi says of the first GPU; nothing where there is none."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return {}
+    return dict(zip(("name", "driver", "memory"), (part.strip() for part in said.split(","))))
+
+
+def commit():
+    """The commit that is measured; "+" where the tree has changes. Results of earlier runs do not count."""
+    git = lambda *words: subprocess.run(["git", "-C", HERE, *words], capture_output=True, text=True).stdout.strip()
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ":/", ":!/bench/results") else "")
+
+
+def measure(case, dtype, arguments, seconds):
+    model, mode, batch, side, repeat = case
+    batch, repeat = (2, 1) if arguments.trial else (batch, repeat)
+    common = ["--model", model, "--mode", mode, "--batch", str(batch), "--repeat", str(repeat), "--dtype", dtype, "--device", arguments.device, "--json"]
+    common += ["--image-size", str(side)] if side else []
+    memory = "peak_rss_mib" if arguments.device == "cpu" else "peak_device_mib"
+    ours = run([arguments.bench, *common], {}, timeout=seconds())
+    ours["mib"] = ours[memory]
+    result = {"model": model, "mode": mode, "batch": batch, "image_size": ours["image_size"], "dtype": dtype, "ours": ours, "peers": {}}
+    for attention in attention_of(model):
+        for name, extra in PEERS.items():
+            command = [arguments.python, os.path.join(HERE, "peers", "torch_vit3.py"), *common, *extra, "--attention", attention]
+            key = name if attention == "matrix" else f"{name}, fused attention"
+            try:
+                peer = run(command, {}, timeout=seconds())
+                peer["mib"] = peer[memory]
+            except RuntimeError as error:  # no compiler for torch.compile, out of memory …
+                peer = {"error": str(error)[-500:]}
+            result["peers"][key] = peer
+    return result
+
+
+def table(results, facts):
+    best = lambda dtype, key: max((r["ours"][key] for r in results if r["dtype"] == dtype), default=0)
+    rates = ", ".join(f"{best(d, 'peak_product_gflops') / 1e3:.1f} TFLOP/s in products of {d}" for d in DTYPES if best(d, "peak_product_gflops"))
+    copy = max((r["ours"]["peak_copy_gb_per_second"] for r in results), default=0)
+    lines = [f"# tttlib and PyTorch on {facts['card']}", "",
+             f"{facts['date']}, driver {facts['driver']}, PyTorch {facts['torch']}, tttlib at {facts['commit']}, {facts['system']}. "
+             "One process per number, median of its timed steps.",
+             f"Measured here, by tttlib: {rates}; {copy:.0f} GB/s read and written in a copy. Command: `scripts/gpu_check.sh bench`.",
+             "Floor: the time of the arithmetic at that rate; of ttt_heads, the TTT layer of ViT³-S without its projections, the time of its least "
+             "bytes if that is longer.", "",
+             "| model | mode | batch | image | dtype | tttlib, images/s | times the floor | launches | PyTorch | images/s | ratio | MiB | MiB, PyTorch |",
+             "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    for r in results:
+        ours = r["ours"]
+        floors = 1e3 * r["batch"] / ours["images_per_second"] / ours["floor_ms"]
+        first = (f"| {r['model']} | {r['mode']} | {r['batch']} | {r['image_size']} | {r['dtype']} | {ours['images_per_second']:.1f} | {floors:.1f} | "
+                 f"{ours.get('launches', '')} |")
+        for name, peer in r["peers"].items():
+            if "error" in peer:
+                lines.append(f"{first} {name} | failed | | {ours['mib']:.0f} | |")
+            else:
+                ratio = ours["images_per_second"] / peer["images_per_second"]
+                lines.append(f"{first} {name} | {peer['images_per_second']:.1f} | **{ratio:.2f}** | {ours['mib']:.0f} | {peer['mib']:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--bench", required=True, help="the program tttlib_bench")
+    parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
+    parser.add_argument("--out", required=True, help="the folder to write into")
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--seconds", type=float, default=3600, help="stop after that long")
+    parser.add_argument("--only", help="cases of this model only")
+    parser.add_argument("--trial", action="store_true", help="two images, one step, on the CPU")
+    arguments = parser.parse_args()
+    end = time.monotonic() + arguments.seconds
+    if arguments.trial:
+        arguments.device = "cpu"
+    gpu = {"name": "trial", "driver": "none", "memory": ""} if arguments.trial else card()
+    if not gpu:
+        sys.exit("compare_gpu.py: no GPU here that nvidia-smi knows of")
+    torch = subprocess.run([arguments.python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True)
+    if torch.returncode != 0:
+        sys.exit(f"compare_gpu.py: {arguments.python} has no torch")
+    facts = {"card": gpu["name"], "driver": gpu["driver"], "memory": gpu["memory"], "torch": torch.stdout.strip(), "commit": commit(),
+             "system": platform.platform(), "date": time.strftime("%Y-%m-%d")}
+    out = os.path.join(arguments.out, "gpu_" + re.sub("[^a-z0-9]+", "_", gpu["name"].lower()).strip("_"))
+    results = []
+    if os.path.exists(out + ".json"):
+        with open(out + ".json") as file:
+            before = json.load(file)
+        if before["facts"] | {"date": ""} == facts | {"date": ""}:
+            results = before["results"]
+    done = {(r["model"], r["mode"], r["image_size"], r["dtype"], r["batch"]) for r in results}
+    cases = [(case, dtype) for case in CASES for dtype in DTYPES if arguments.only in (None, case[0])]
+    cases.sort(key=lambda pair: DTYPES.index(pair[1]) if CASES.index(pair[0]) < 8 else 2)  # the first ones in bf16, then in float32
+    lacking = 0
+    for case, dtype in cases:
+        batch, side = (2 if arguments.trial else case[2]), case[3] or (32 if case[0] == "vit3_nano" else 224)
+        if (case[0], case[1], side, dtype, batch) in done:
+            continue
+        seconds = lambda: max(1.0, end - time.monotonic())
+        try:
+            if seconds() < 30:
+                raise TimeoutError
+            results.append(measure(case, dtype, arguments, seconds))
+        except TimeoutError:
+            lacking += 1
+            continue
+        except RuntimeError as error:
+            sys.exit(str(error))
+        write(out, facts, results, table)
+        print("\n".join(table(results, facts).splitlines()[-len(results[-1]["peers"]):]), flush=True)
+    if lacking:
+        print(f"{lacking} cases are still to be measured: the same command goes on")
+    print(f"written to {out}.md and {out}.json")
+
+
+if __name__ == "__main__":
+    main()
