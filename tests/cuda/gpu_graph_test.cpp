@@ -136,7 +136,8 @@ TEST_CASE("what cannot be captured says so, and nothing is broken afterwards") {
   CHECK_THROWS_WITH(graph.capture([&] { add(x, rand<float>({4}, cuda())).to_vector(); }),
                     "ttt::to: the host waits for a GPU while a graph is captured. Hint: read results after a replay, copy inputs before it");
   CHECK(default_generator().next_stream == stream);
-  CHECK_THROWS_WITH(graph.capture([&] { graph.capture([] {}); }), ContainsSubstring("ttt::CudaGraph: a graph is being captured on this thread already"));
+  CHECK_THROWS_WITH(graph.capture([&] { graph.capture([] {}); }),
+                    ContainsSubstring("ttt::CudaGraph: a graph is being captured on this thread already"));
   CHECK_THROWS_AS(graph.capture([] { cuda_synchronize(); }), Error);
   Tensor<float> p = ones<float>({2}, cuda()).detach();
   p.requires_grad();

@@ -83,8 +83,9 @@ TEST_CASE("rows: more of them than parts, wider than a block") {
     Tensor<std::int64_t> labels(Shape{shape[0]});
     for (std::int64_t i = 0; i < shape[0]; ++i) labels.data()[i] = 7 * i % n;
     for (const double smoothing : {0.0, n > 1 ? 0.3 : 0.0})  // of one class, gradients are zero but for rounding
-      CHECK(difference<double>([&](const Tensors<double>& t) { return cross_entropy(t[0], labels.to(t[0].device()), {.label_smoothing = smoothing}); },
-                               {xs[0]}) < rounding);
+      CHECK(difference<double>(
+                [&](const Tensors<double>& t) { return cross_entropy(t[0], labels.to(t[0].device()), {.label_smoothing = smoothing}); },
+                {xs[0]}) < rounding);
   }
 }
 

@@ -18,8 +18,8 @@ inline cublasOperation_t operation(bool transpose) { return transpose ? CUBLAS_O
 inline cublasStatus_t gemm(cublasHandle_t h, const Gemm<float>& g) {
   const float one = 1;
   if (g.bf16)
-    return cublasGemmStridedBatchedEx_64(h, operation(g.transpose_a), operation(g.transpose_b), g.m, g.n, g.k, &one, g.a, CUDA_R_32F, g.lda, g.stride_a,
-                                         g.b, CUDA_R_32F, g.ldb, g.stride_b, &g.beta, g.c, CUDA_R_32F, g.ldc, g.stride_c, g.batch,
+    return cublasGemmStridedBatchedEx_64(h, operation(g.transpose_a), operation(g.transpose_b), g.m, g.n, g.k, &one, g.a, CUDA_R_32F, g.lda,
+                                         g.stride_a, g.b, CUDA_R_32F, g.ldb, g.stride_b, &g.beta, g.c, CUDA_R_32F, g.ldc, g.stride_c, g.batch,
                                          CUBLAS_COMPUTE_32F_FAST_16BF, CUBLAS_GEMM_DEFAULT);
   return cublasSgemmStridedBatched_64(h, operation(g.transpose_a), operation(g.transpose_b), g.m, g.n, g.k, &one, g.a, g.lda, g.stride_a, g.b, g.ldb,
                                       g.stride_b, &g.beta, g.c, g.ldc, g.stride_c, g.batch);
@@ -80,7 +80,8 @@ inline const LtChoice& lt_choice(cublasLtHandle_t handle, int index, const Gemm<
     while (reinterpret_cast<std::uintptr_t>(p) % static_cast<std::uintptr_t>(bytes) != 0) bytes /= 2;
     return bytes;
   };
-  const Key key{index, g.transpose_a, g.transpose_b, g.bf16, g.m, g.n, g.k, g.lda, g.ldb, g.ldc, alignment(g.a), alignment(g.b), alignment(g.c), alignment(g.bias)};
+  const Key key{index, g.transpose_a, g.transpose_b, g.bf16, g.m, g.n, g.k, g.lda, g.ldb, g.ldc,
+                alignment(g.a), alignment(g.b), alignment(g.c), alignment(g.bias)};
   const auto [at, is_new] = known.try_emplace(key);
   LtChoice& choice = at->second;
   cublasLtMatmulPreference_t preference = nullptr;
@@ -112,8 +113,8 @@ inline bool gemm_with_bias(Gpu& gpu, const char* op, const Gemm<float>& g) {
   if (!choice.found) return false;
   const float one = 1, zero = 0;
   void* workspace = choice.workspace > 0 ? gpu.allocator.allocate(choice.workspace) : nullptr;
-  const cublasStatus_t status = cublasLtMatmul(handle, described.product, &one, g.a, described.of_a, g.b, described.of_b, &zero, g.c, described.of_c, g.c,
-                                               described.of_c, &choice.algorithm, workspace, choice.workspace, gpu.stream);
+  const cublasStatus_t status = cublasLtMatmul(handle, described.product, &one, g.a, described.of_a, g.b, described.of_b, &zero, g.c, described.of_c,
+                                               g.c, described.of_c, &choice.algorithm, workspace, choice.workspace, gpu.stream);
   if (workspace) gpu.allocator.deallocate(workspace, choice.workspace);
   check(status, op, gpu.index);
   return true;

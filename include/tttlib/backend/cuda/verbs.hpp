@@ -42,7 +42,8 @@ void for_each_verb(Verbs<T>& verbs, const F& f) {
   TTT_VERB(fill) TTT_VERB(copy) TTT_VERB(where) TTT_VERB(add_scaled) TTT_VERB(reduce) TTT_VERB(arg_reduce) TTT_VERB(all_finite) TTT_VERB(cumsum)
   TTT_VERB(matmul) TTT_VERB(linear) TTT_VERB(mlp) TTT_VERB(mlp_pull) TTT_VERB(gather) TTT_VERB(scatter_add) TTT_VERB(conv) TTT_VERB(conv_input_grad)
   TTT_VERB(conv_weight_grad) TTT_VERB(depthwise) TTT_VERB(depthwise_input_grad) TTT_VERB(depthwise_weight_grad) TTT_VERB(softmax)
-  TTT_VERB(softmax_pull) TTT_VERB(cross_entropy) TTT_VERB(cross_entropy_pull) TTT_VERB(layer_norm) TTT_VERB(layer_norm_pull) TTT_VERB(uniform) TTT_VERB(normal) TTT_VERB(truncated_normal)
+  TTT_VERB(softmax_pull) TTT_VERB(cross_entropy) TTT_VERB(cross_entropy_pull) TTT_VERB(layer_norm)
+  TTT_VERB(layer_norm_pull) TTT_VERB(uniform) TTT_VERB(normal) TTT_VERB(truncated_normal)
   TTT_VERB(attention) TTT_VERB(attention_pull) TTT_VERB(ttt_glu) TTT_VERB(ttt_glu_pull) TTT_VERB(ttt_dwconv) TTT_VERB(ttt_dwconv_pull)
   TTT_VERB(adamw) TTT_VERB(global_norm)
 #undef TTT_VERB
