@@ -1,6 +1,7 @@
 #pragma once
 /// Softmax, cross-entropy and layer norm over the last axis: one row at a time in cache. Bytes: each operand once.
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -118,7 +119,8 @@ void layer_norm(View<const T> x, const T* w, const T* b, double eps, View<T> y) 
 template <class T>
 void layer_norm_pull(View<const T> x, const T* w, View<const T> g, double eps, View<T> dx, T* dw, T* db) {
   const std::int64_t n = x.shape.back(), rows = n == 0 ? 0 : x.numel() / n;
-  const std::int64_t grain = 16 * rows_per_chunk(n), parts = (rows + grain - 1) / grain;
+  constexpr std::int64_t most_parts = 64;  // sums of dw and db are kept by chunk
+  const std::int64_t grain = std::max(rows_per_chunk(n), (rows + most_parts - 1) / most_parts), parts = (rows + grain - 1) / grain;
   std::vector<T> partial(static_cast<std::size_t>(2 * parts * n));  // dw and db of each chunk, added in order below
   const std::vector<T> ones(static_cast<std::size_t>(w ? 0 : n), T(1));
   const T* __restrict scale = w ? w : ones.data();
