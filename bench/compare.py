@@ -59,6 +59,21 @@ def run(command, environment, pinned=False, timeout=None):
     return json.loads(done.stdout)
 
 
+def argument_parser(description, out):
+    """What both comparisons ask for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--bench", required=True, help="the program tttlib_bench")
+    parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
+    parser.add_argument("--out", required=True, help=out)
+    parser.add_argument("--only", help="cases of this model only")
+    return parser
+
+
+def torch_version(python):
+    """PyTorch's version there; empty if there is none."""
+    return subprocess.run([python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True).stdout.strip()
+
+
 def write(out, facts, results, table):
     """OUT.json, and OUT.md with the table."""
     os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
@@ -122,19 +137,15 @@ def table(results, facts):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--bench", required=True, help="the program tttlib_bench")
-    parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
-    parser.add_argument("--out", required=True, help="writes OUT.md and OUT.json")
+    parser = argument_parser(__doc__, "writes OUT.md and OUT.json")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, len(CORES)}))
-    parser.add_argument("--only", help="cases of this model only")
     arguments = parser.parse_args()
-    torch = subprocess.run([arguments.python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True)
-    if torch.returncode != 0:
+    torch = torch_version(arguments.python)
+    if not torch:
         sys.exit(f"{arguments.python} has no torch; on Debian, install python3-torch")
     processor = next((line.split(":")[1].strip() for line in CPUINFO.splitlines() if line.startswith("model name")), platform.processor())
-    facts = {"date": time.strftime("%Y-%m-%d"), "processor": processor, "cores": len(CORES), "system": platform.platform(), "torch": torch.stdout.strip(),
+    facts = {"date": time.strftime("%Y-%m-%d"), "processor": processor, "cores": len(CORES), "system": platform.platform(), "torch": torch,
              "rounds": arguments.rounds, "load": " ".join(f"{x:.1f}" for x in os.getloadavg())}
     results = []
     for threads in arguments.threads:

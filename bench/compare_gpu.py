@@ -8,7 +8,6 @@ the same card it goes on where it stopped. A peer that fails is in the JSON with
 the CPU, to see that everything fits together.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from compare import HERE, run, write
+from compare import HERE, argument_parser, run, torch_version, write
 
 CASES = [  # model, mode, batch, side of the images (None: the model's), timed steps
     ("ttt_heads", "infer", 256, None, 50),
@@ -109,13 +108,9 @@ def table(results, facts):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--bench", required=True, help="the program tttlib_bench")
-    parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
-    parser.add_argument("--out", required=True, help="the folder to write into")
+    parser = argument_parser(__doc__, "the folder to write into")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--seconds", type=float, default=3600, help="stop after that long")
-    parser.add_argument("--only", help="cases of this model only")
     parser.add_argument("--trial", action="store_true", help="two images, one step, on the CPU")
     arguments = parser.parse_args()
     end = time.monotonic() + arguments.seconds
@@ -124,10 +119,10 @@ def main():
     gpu = {"name": "trial", "driver": "none", "memory": ""} if arguments.trial else card()
     if not gpu:
         sys.exit("compare_gpu.py: no GPU here that nvidia-smi knows of")
-    torch = subprocess.run([arguments.python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True)
-    if torch.returncode != 0:
+    torch = torch_version(arguments.python)
+    if not torch:
         sys.exit(f"compare_gpu.py: {arguments.python} has no torch")
-    facts = {"card": gpu["name"], "driver": gpu["driver"], "memory": gpu["memory"], "torch": torch.stdout.strip(), "commit": commit(),
+    facts = {"card": gpu["name"], "driver": gpu["driver"], "memory": gpu["memory"], "torch": torch, "commit": commit(),
              "system": platform.platform(), "date": time.strftime("%Y-%m-%d")}
     out = os.path.join(arguments.out, "gpu_" + re.sub("[^a-z0-9]+", "_", gpu["name"].lower()).strip("_"))
     results = []

@@ -32,6 +32,16 @@ struct SumOfThreads {
     });
   }
 };
+/// y [threads] = the sum over the four neighbouring threads of their numbers, in each of them.
+struct SumOfFour {
+  int* y;
+  void operator()(Block& block) const {
+    PerThread<int> own(block);
+    block.each_lane([&](int t) { own[t] = t * t; });
+    warp_reduce<reduction::Sum, 4>(block, [&](int t) -> int& { return own[t]; });
+    block.each_lane([&](int t) { y[t] = own[t]; });
+  }
+};
 /// Reads a neighbour's number in the phase that writes it: a missing barrier.
 struct MissingBarrier {
   int* y;
@@ -72,6 +82,20 @@ TEST_CASE("phases end in barriers, and values of threads live across them") {
   int sums[3];
   run.read(sums, y, sizeof sums);
   for (int sum : sums) CHECK(sum == 64 * 65);
+}
+
+TEST_CASE("neighbouring threads add up in every one of them") {
+  Tensor<std::int64_t> memory(Shape{32}, cuda());
+  int* y = reinterpret_cast<int*>(memory.data());
+  const emulation::Launcher run("test", cuda());
+  run.blocks(1, 64, 0, SumOfFour{y});
+  int values[64];
+  run.read(values, y, sizeof values);
+  for (int t = 0; t < 64; ++t) {
+    int expected = 0;
+    for (int i = t / 4 * 4; i < t / 4 * 4 + 4; ++i) expected += i * i;
+    CHECK(values[t] == expected);
+  }
 }
 
 TEST_CASE("a missing barrier shows: the order of threads changes the result") {

@@ -6,6 +6,7 @@
 #include "catch.hpp"
 #include "data/dataset_files.hpp"
 #include "io/temporary_folder.hpp"
+#include "train/small_run.hpp"
 #include "tttlib/autograd/anomaly.hpp"
 #include "tttlib/data/shapes.hpp"
 #include "tttlib/io/safetensors.hpp"
@@ -133,13 +134,7 @@ TEST_CASE("a run begun on one device goes on on the other from its checkpoint") 
     manual_seed(3);
     const auto model = create_model<float>("vit3_pico", {.num_classes = 10, .image_size = 16, .patch_size = 8, .drop_path = 0.2});
     model->to(device);
-    TrainOptions options;
-    options.epochs = 2;
-    options.batch_size = 16;
-    options.warmup_epochs = 1;
-    options.ema = 0.9;
-    options.crop_padding = 2;
-    options.out = folder / name;
+    TrainOptions options = small_run(folder / name);
     options.resume = resume;
     int taken = 0;
     TrainResult result = train_classifier(*model, train, test, options, [&] { return ++taken == steps; });

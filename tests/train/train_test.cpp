@@ -9,6 +9,7 @@
 
 #include "catch.hpp"
 #include "io/temporary_folder.hpp"
+#include "train/small_run.hpp"
 #include "tttlib/core/parallel.hpp"
 #include "tttlib/data/shapes.hpp"
 #include "tttlib/io/safetensors.hpp"
@@ -33,16 +34,6 @@ std::shared_ptr<Module<float>> fresh_model() {
   return create_model<float>("vit3_nano", {.num_classes = 10, .image_size = 16, .patch_size = 8, .drop_path = 0.2});
 }
 
-TrainOptions small_run(const std::string& out) {
-  TrainOptions options;
-  options.epochs = 2;
-  options.batch_size = 16;
-  options.warmup_epochs = 1;
-  options.ema = 0.9;
-  options.crop_padding = 2;
-  options.out = out;
-  return options;
-}
 
 std::vector<float> weights_of(Module<float>& model) {
   std::vector<float> all;

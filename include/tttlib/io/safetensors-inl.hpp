@@ -313,7 +313,7 @@ TTTLIB_INLINE std::vector<std::uint8_t> SafetensorsFile::bytes(const std::string
   return result;
 }
 
-TTTLIB_INLINE TensorBase SafetensorsFile::read(const std::string& name, DType dtype, Device device) const {
+TTTLIB_INLINE TensorBase SafetensorsFile::read(const std::string& name, DType dtype) const {
   using namespace detail::safetensors;
   const SafetensorsEntry& e = entry(name);
   const std::vector<std::uint8_t> stored = bytes(name);
@@ -335,11 +335,7 @@ TTTLIB_INLINE TensorBase SafetensorsFile::read(const std::string& name, DType dt
         break;
     }
   });
-  if (device.is_cpu()) return result;
-  const std::size_t bytes = result.storage()->bytes();
-  auto storage = std::make_shared<Storage>(bytes, device);
-  device_copy().copy(storage->data(), device, result.storage()->data(), cpu(), bytes);
-  return TensorBase(std::move(storage), 0, result.shape(), result.strides(), dtype);
+  return result;
 }
 
 TTTLIB_INLINE SafetensorsFile load_safetensors_file(const std::string& path) {

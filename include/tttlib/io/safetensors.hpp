@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "tttlib/core/tensor.hpp"
+#include "tttlib/core/upload.hpp"
 
 namespace ttt {
 
@@ -47,14 +47,14 @@ class SafetensorsFile {
   /// Throws IoError where `T` is int64 and a value is not one, DeviceError for a device that there is not.
   template <class T = float>
   Tensor<T> get(const std::string& name, Device device = cpu()) const {
-    return Tensor<T>(read(name, dtype_of<T>, device));
+    return upload(Tensor<T>(read(name, dtype_of<T>)), device);
   }
   /// The tensor's bytes as they are in the file.
   std::vector<std::uint8_t> bytes(const std::string& name) const;
 
  private:
   friend SafetensorsFile load_safetensors_file(const std::string& path);
-  TensorBase read(const std::string& name, DType dtype, Device device) const;
+  TensorBase read(const std::string& name, DType dtype) const;
 
   std::shared_ptr<const InputFile> file_;
   std::uint64_t data_begin_ = 0;

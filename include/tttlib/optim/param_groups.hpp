@@ -1,6 +1,7 @@
 #pragma once
 /// Parameters sorted into groups that are decayed alike, and gradient clipping.
 
+#include "tttlib/backend/adamw.hpp"
 #include "tttlib/nn/module.hpp"
 #include "tttlib/ops/reduce.hpp"
 
@@ -56,7 +57,7 @@ template <class T>
 double clip_grad_norm(const Tensors<T>& parameters, double max_norm) {
   NoGradGuard guard;
   const GradNorm found = grad_norm(parameters, max_norm);
-  const double norm = found.norm.item(), scale = max_norm / (norm + 1e-6);
+  const double norm = found.norm.item(), scale = backend::clipping_factor(norm, max_norm);
   if (scale < 1)  // never in place: two gradients may be one buffer
     for (const Tensor<T>& p : parameters)
       if (p.grad().defined()) p.set_grad(mul(p.grad(), static_cast<T>(scale)));

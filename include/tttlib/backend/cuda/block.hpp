@@ -4,7 +4,7 @@
 /// A program is a struct with `void operator()(Block&) const`, the work of one thread block. Code outside of a phase is
 /// the same for all threads; a phase, `block.each_thread([&](int t) { … })`, is the work of thread t and ends in a
 /// barrier. On the GPU a phase is `f(threadIdx.x); __syncthreads();`, elsewhere a loop over t. Within a phase no thread
-/// may read what another one writes. Numbers that a thread keeps from one phase to the next live in a PerThread<T>.
+/// may read what another one writes. `block.each_lane` is the same with a barrier of the thread's warp only. Numbers that a thread keeps from one phase to the next live in a PerThread<T>.
 /// Sums over a block are trees in shared memory, of one shape: the same input gives the same bits.
 ///
 /// Programs are started through a launcher: backend/cuda/launcher.cuh has the one for GPUs, tests/cuda/emulation.hpp the
@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #if !defined(__CUDACC__)
 #include <cstring>
 #include <vector>
@@ -47,6 +48,11 @@ class Block {
     f(static_cast<int>(threadIdx.x));
     __syncthreads();
   }
+  template <class F>
+  TTT_DEVICE void each_lane(const F& f) const {
+    f(static_cast<int>(threadIdx.x));
+    __syncwarp();
+  }
   TTT_DEVICE void barrier() const { __syncthreads(); }
 #else
   Block(std::int64_t index, std::int64_t count, int threads, std::vector<unsigned char>& memory, bool last_thread_first)
@@ -57,6 +63,10 @@ class Block {
   template <class F>
   void each_thread(const F& f) const {
     for (int t = 0; t < threads_; ++t) f(last_thread_first_ ? threads_ - 1 - t : t);
+  }
+  template <class F>
+  void each_lane(const F& f) const {
+    each_thread(f);
   }
   void barrier() const {}
 #endif
@@ -114,6 +124,26 @@ class PerThread {
   std::vector<T> values_;
 #endif
 };
+
+inline constexpr int warp_size = 32;
+
+/// at(t), a number of thread t, becomes R over the `width` neighbouring threads that t is one of (a power of two, at most a warp):
+/// a butterfly, so that all of them have the same bits.
+template <class R, int width = warp_size, class At>
+TTT_DEVICE void warp_reduce([[maybe_unused]] const Block& block, const At& at) {
+#if defined(__CUDACC__)
+  auto& own = at(static_cast<int>(threadIdx.x));
+  for (int step = width / 2; step > 0; step /= 2) own = R::combine(own, __shfl_xor_sync(0xffffffffU, own, step));
+#else
+  using T = std::remove_reference_t<decltype(at(0))>;
+  for (int step = width / 2; step > 0; step /= 2)
+    for (int first = 0; first < block.threads(); first += width) {
+      T before[width];
+      for (int i = 0; i < width; ++i) before[i] = at(first + i);
+      for (int i = 0; i < width; ++i) at(first + i) = R::combine(before[i], before[i ^ step]);
+    }
+#endif
+}
 
 /// f(0) … f(n−1) combined by R: every thread takes each threads-th item, then a tree over the threads, in `scratch`
 /// [threads] of shared memory. Every thread gets the result.

@@ -87,36 +87,39 @@ void map_binary(double p, double q, View<const T> a, View<const T> b, View<T> y)
   for_each(L("map", y.device), walk.count, MapTwo<F, T>{F{p, q}, a.data, b.data, y.data, walk});
 }
 
-template <class T>
-struct Where {
-  const T *condition, *a, *b;
+template <class F, class T>
+struct MapThree {
+  F f;
+  const T *a, *b, *c;
   T* y;
   Walk<4> walk;
   TTT_DEVICE void operator()(std::int64_t i) const {
     const Offsets<4> at = walk(i);
-    y[at[0]] = condition[at[1]] != T(0) ? a[at[2]] : b[at[3]];
+    y[at[0]] = f(a[at[1]], b[at[2]], c[at[3]]);
   }
+};
+template <class L, class F, class T>
+void map_ternary(const char* op, const F& f, const View<const T>& a, const View<const T>& b, const View<const T>& c, const View<T>& y) {
+  const Walk<4> walk(y.shape, {y.strides, a.strides, b.strides, c.strides});
+  for_each(L(op, y.device), walk.count, MapThree<F, T>{f, a.data, b.data, c.data, y.data, walk});
+}
+
+struct Where {
+  template <class T>
+  TTT_DEVICE T operator()(T condition, T a, T b) const { return condition != T(0) ? a : b; }
 };
 template <class L, class T>
 void where(View<const T> condition, View<const T> a, View<const T> b, View<T> y) {
-  const Walk<4> walk(y.shape, {y.strides, condition.strides, a.strides, b.strides});
-  for_each(L("where", y.device), walk.count, Where<T>{condition.data, a.data, b.data, y.data, walk});
+  map_ternary<L>("where", Where{}, condition, a, b, y);
 }
 
-template <class T>
 struct AddScaled {
-  const T *x, *y, *scale;
-  T* z;
-  Walk<4> walk;
-  TTT_DEVICE void operator()(std::int64_t i) const {
-    const Offsets<4> at = walk(i);
-    z[at[0]] = x[at[1]] + scale[at[3]] * y[at[2]];
-  }
+  template <class T>
+  TTT_DEVICE T operator()(T x, T y, T scale) const { return x + scale * y; }
 };
 template <class L, class T>
 void add_scaled(View<const T> x, View<const T> y, View<const T> scale, View<T> z) {
-  const Walk<4> walk(z.shape, {z.strides, x.strides, y.strides, scale.strides});
-  for_each(L("add_scaled", z.device), walk.count, AddScaled<T>{x.data, y.data, scale.data, z.data, walk});
+  map_ternary<L>("add_scaled", AddScaled{}, x, y, scale, z);
 }
 
 /// bad [blocks] = how many of a block's elements are infinite or NaN.

@@ -71,10 +71,9 @@ struct ArrayTable {
     }
     return low;
   }
-  /// Calls f(i) for the numbers i of a block's piece that are thread t's.
+  /// Calls f(i) for the numbers i of a block's piece, of the array that `find` found, that are thread t's.
   template <class F>
-  TTT_DEVICE void each(const Block& block, int t, const F& f) const {
-    const int array = find(block);
+  TTT_DEVICE void each(const Block& block, int array, int t, const F& f) const {
     const std::int64_t begin = (block.index() - first[array]) * piece, n = arrays[array].n, end = begin + piece < n ? begin + piece : n;
     for (std::int64_t i = begin + t; i < end; i += block.threads()) f(i);
   }
@@ -86,9 +85,10 @@ struct AdamW {
   AdamWStep step;
   TTT_DEVICE void operator()(Block& block) const {
     block.each_thread([&](int t) {
-      const AdamWParameter<T>& of = table.arrays[table.find(block)];
+      const int array = table.find(block);
+      const AdamWParameter<T>& of = table.arrays[array];
       const backend::AdamWUpdate<T> update(step, of.lr_scale, of.weight_decay);
-      table.each(block, t, [&](std::int64_t i) { update(of.parameter[i], of.grad[i], of.mean[i], of.variance[i]); });
+      table.each(block, array, t, [&](std::int64_t i) { update(of.parameter[i], of.grad[i], of.mean[i], of.variance[i]); });
     });
   }
 };
@@ -112,8 +112,9 @@ struct SumOfSquares {
     PerThread<T> sum(block);
     block.each_thread([&](int t) {
       T own = T(0);
-      const T* x = table.arrays[table.find(block)].data;
-      table.each(block, t, [&](std::int64_t i) { own += x[i] * x[i]; });
+      const int array = table.find(block);
+      const T* x = table.arrays[array].data;
+      table.each(block, array, t, [&](std::int64_t i) { own += x[i] * x[i]; });
       sum[t] = own;
     });
     const T total = reduce_items<reduction::Sum>(block, block.threads(), scratch, [&](std::int64_t t) { return sum[static_cast<int>(t)]; });
@@ -133,7 +134,7 @@ struct NormAndScale {
     block.each_thread([&](int t) {
       if (t > 0) return;
       norm_and_scale[0] = std::sqrt(total);
-      norm_and_scale[1] = backend::clipping_factor(std::sqrt(total), max_norm);
+      norm_and_scale[1] = backend::clipping_factor(norm_and_scale[0], max_norm);
     });
   }
 };
