@@ -20,6 +20,13 @@
 #define TTT_DEVICE
 #endif
 
+/// Before a loop of a block program whose iterations have to become straight code, so that arrays of a thread are registers.
+#if defined(__CUDACC__)
+#define TTT_UNROLL _Pragma("unroll")
+#else
+#define TTT_UNROLL
+#endif
+
 /// For code that is emitted everywhere and never hot: one copy, called, keeps header-only programs quick to compile.
 #define TTT_NOINLINE __attribute__((noinline))
 #define TTT_COLD __attribute__((noinline, cold))

@@ -64,8 +64,10 @@ TTT_FORMULA_1(InRange, x >= T(p) && x <= T(q) ? T(1) : T(0))
 template <class T>
 struct SiluJet {
   T value, first, second;
-  TTT_HD explicit SiluJet(T x) {
-    const T s = math::sigmoid(x), t = T(1) - s;
+  TTT_HD explicit SiluJet(T x) : SiluJet(x, math::sigmoid(x)) {}
+  /// With s = σ(x).
+  TTT_HD SiluJet(T x, T s) {
+    const T t = T(1) - s;
     value = x * s;
     first = s * (T(1) + x * t);
     second = s * t * (T(2) + x * (t - s));

@@ -27,8 +27,8 @@ struct ClippedStepPull {
 template <class T>
 struct GluTerms {
   T P, R;
-  TTT_HD GluTerms(T z1, T z2, T e) {
-    const SiluJet<T> s(z2);
+  TTT_HD GluTerms(T z1, T z2, T e) : GluTerms(z1, SiluJet<T>(z2), e) {}
+  TTT_HD GluTerms(T z1, const SiluJet<T>& s, T e) {
     P = e * s.value;
     R = e * z1 * s.first;
   }
@@ -37,8 +37,8 @@ struct GluTerms {
 template <class T>
 struct GluTermsPull {
   T P, R, z1_bar, z2_bar, e_bar;
-  TTT_HD GluTermsPull(T z1, T z2, T e, T P_bar, T R_bar) {
-    const SiluJet<T> s(z2);
+  TTT_HD GluTermsPull(T z1, T z2, T e, T P_bar, T R_bar) : GluTermsPull(z1, SiluJet<T>(z2), e, P_bar, R_bar) {}
+  TTT_HD GluTermsPull(T z1, const SiluJet<T>& s, T e, T P_bar, T R_bar) {
     P = e * s.value;
     R = e * z1 * s.first;
     z1_bar = R_bar * e * s.first;

@@ -209,6 +209,15 @@ struct TttGluPull {
     }
   }
 };
+/// dw1 and dw2 [H, d, d] = the sums over images of dw [B, H, d, 2d], w1's columns first.
+template <class L, class T>
+void sum_weights(const L& run, const T* dw, std::int64_t B, const View<T>& dw1, const View<T>& dw2) {
+  const std::int64_t H = dw1.shape[0], d = dw1.shape[1];
+  const Strides from{2 * d * d, 2 * d, 1};                                                         // of [H, d, d]
+  sum_parts<L, T>(run, dw, B, H * 2 * d * d, from, dw1.shape, dw1.data, dw1.strides);
+  sum_parts<L, T>(run, dw + (B > 0 ? d : 0), B, H * 2 * d * d, from, dw2.shape, dw2.data, dw2.strides);
+}
+
 template <class L, class T>
 void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const T* gradient,
                   View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2) {
@@ -221,9 +230,7 @@ void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const 
     run.blocks(B * H, block_threads, s.shared_bytes(),
                TttGluPull<T>{s, q, k, v, {w1, w2}, gradient, scratch.data(), o, dq, dk, dv, dw.data()});
   }
-  const Strides from{2 * d * d, 2 * d, 1};                                                         // of [H, d, d]
-  sum_parts<L, T>(run, dw.data(), B, H * 2 * d * d, from, dw1.shape, dw1.data, dw1.strides);
-  sum_parts<L, T>(run, dw.data() + (B > 0 ? d : 0), B, H * 2 * d * d, from, dw2.shape, dw2.data, dw2.strides);
+  sum_weights<L>(run, dw.data(), B, dw1, dw2);
 }
 
 }  // namespace ttt::cuda_backend

@@ -1,0 +1,194 @@
+#pragma once
+/// Products of bf16 numbers with float sums on tensor cores, for block programs: a warp multiplies A [16, 16] by B [16, 8]
+/// and adds to C [16, 8]. Every lane has some numbers of each matrix, as PTX's mma.m16n8k16 wants them ("Matrix Fragments", PTX ISA):
+/// with g = lane / 4 and p = 2·(lane % 4),
+///   A: (g, p), (g + 8, p), (g, p + 8), (g + 8, p + 8)      B: (p, g), (p + 8, g)      C: (g, p), (g, p + 1), (g + 8, p), (g + 8, p + 1)
+/// where an entry of A is a pair along its row and one of B a pair along its column. So two neighbouring C make one A.
+/// Elsewhere than on a GPU the same sums are made of the same numbers, one by one.
+
+#include <cstdint>
+
+#include "tttlib/backend/cuda/tiles.hpp"
+#include "tttlib/core/dtype.hpp"
+
+namespace ttt::cuda_backend {
+
+struct FragmentA {
+  std::uint32_t pair[4];
+};
+struct FragmentB {
+  std::uint32_t pair[2];
+};
+struct Accumulator {
+  float at[4];
+};
+
+/// Where a lane's numbers are.
+struct Lane {
+  int group, pair;  // g and p above
+  TTT_DEVICE explicit Lane(int t) : group(t % warp_size / 4), pair(t % 4 * 2) {}
+};
+
+/// Two numbers rounded to bf16, the first in the lower half.
+TTT_DEVICE inline std::uint32_t pack(float first, float second) {
+#if defined(__CUDACC__)
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+#else
+  return bf16(first).bits | static_cast<std::uint32_t>(bf16(second).bits) << 16;
+#endif
+}
+struct TwoFloats {
+  float first, second;
+};
+TTT_DEVICE inline TwoFloats unpack(std::uint32_t pair) {
+  return {__builtin_bit_cast(float, pair << 16), __builtin_bit_cast(float, pair & 0xffff0000U)};
+}
+
+/// A [16, 16] of two neighbouring C [16, 8].
+TTT_DEVICE inline FragmentA as_a(const Accumulator& left, const Accumulator& right) {
+  return {{pack(left.at[0], left.at[1]), pack(left.at[2], left.at[3]), pack(right.at[0], right.at[1]), pack(right.at[2], right.at[3])}};
+}
+
+/// c += a·b in every warp; c(t), a(t), b(t) are those of thread t.
+template <class C, class A, class B>
+TTT_DEVICE void multiply_add([[maybe_unused]] const Block& block, const C& c, const A& a, const B& b) {
+#if defined(__CUDACC__)
+  const int t = static_cast<int>(threadIdx.x);
+  Accumulator& sum = c(t);
+  const FragmentA& left = a(t);
+  const FragmentB& right = b(t);
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(sum.at[0]), "+f"(sum.at[1]), "+f"(sum.at[2]), "+f"(sum.at[3])
+               : "r"(left.pair[0]), "r"(left.pair[1]), "r"(left.pair[2]), "r"(left.pair[3]), "r"(right.pair[0]), "r"(right.pair[1]));
+#else
+  for (int first = 0; first < block.threads(); first += warp_size) {
+    float left[16][16], right[16][8];
+    for (int t = first; t < first + warp_size; ++t) {
+      const Lane lane(t);
+      for (int i = 0; i < 4; ++i) {
+        const TwoFloats x = unpack(a(t).pair[i]);
+        float* row = left[lane.group + i % 2 * 8] + lane.pair + i / 2 * 8;
+        row[0] = x.first, row[1] = x.second;
+      }
+      for (int i = 0; i < 2; ++i) {
+        const TwoFloats x = unpack(b(t).pair[i]);
+        right[lane.pair + 8 * i][lane.group] = x.first, right[lane.pair + 8 * i + 1][lane.group] = x.second;
+      }
+    }
+    for (int t = first; t < first + warp_size; ++t) {
+      const Lane lane(t);
+      for (int i = 0; i < 4; ++i)
+        for (int k = 0; k < 16; ++k) c(t).at[i] += left[lane.group + i / 2 * 8][k] * right[k][lane.pair + i % 2];
+    }
+  }
+#endif
+}
+
+/// A matrix of bf16 in shared memory, as pairs along its rows: rows are `row` pairs apart. Conflicts of banks are least where that
+/// is 4 more than a multiple of 8, and rows begin at 16 bytes, as `load_turned` needs.
+struct PairTile {
+  std::uint32_t* data;
+  int row;
+  TTT_DEVICE std::uint32_t& operator()(int i, int column_pair) const { return data[i * row + column_pair]; }
+};
+
+/// B [16, 8] = columns [column, column + 16) of rows [first, first + 8), turned: what x·yᵀ wants of rows y.
+TTT_DEVICE inline FragmentB load_b(const PairTile& x, int first, int column, const Lane& lane) {
+  const std::uint32_t* at = &x(first + lane.group, (column + lane.pair) / 2);
+  return {{at[0], at[4]}};
+}
+
+/// Two neighbouring B [16, 8] = rows [first, first + 16) of columns [column, column + 16), as they lie: what x·y wants of y;
+/// of all warps the same. b(t) are two of thread t.
+template <class Out>
+TTT_DEVICE void load_turned([[maybe_unused]] const Block& block, const PairTile& x, int first, int column, const Out& b) {
+#if defined(__CUDACC__)
+  const int t = static_cast<int>(threadIdx.x), lane = t % warp_size;
+  FragmentB* to = b(t);
+  const std::uint32_t address = static_cast<std::uint32_t>(__cvta_generic_to_shared(&x(first + lane % 16, column / 2 + lane / 16 * 4)));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0].pair[0]), "=r"(to[0].pair[1]), "=r"(to[1].pair[0]), "=r"(to[1].pair[1])
+               : "r"(address)
+               : "memory");
+#else
+  const auto number = [&](int row, int j) { return x(row, j / 2) >> (j % 2 * 16) & 0xffffU; };
+  for (int t = 0; t < block.threads(); ++t) {
+    const Lane lane(t);
+    for (int half = 0; half < 2; ++half)
+      for (int i = 0; i < 2; ++i) {
+        const int row = first + lane.pair + 8 * i, j = column + 8 * half + lane.group;
+        b(t)[half].pair[i] = number(row, j) | number(row + 1, j) << 16;
+      }
+  }
+#endif
+}
+
+/// 16 bytes of numbers S as pairs of bf16.
+template <class S>
+struct alignas(16) Pack {
+  static constexpr int numbers = 16 / sizeof(S), pairs = numbers / 2;
+  S at[numbers];
+};
+template <class S>
+TTT_DEVICE std::uint32_t pair_of(const Pack<S>& x, int i) {
+  if constexpr (std::is_same_v<S, bf16>) return x.at[2 * i].bits | static_cast<std::uint32_t>(x.at[2 * i + 1].bits) << 16;
+  else return pack(x.at[2 * i], x.at[2 * i + 1]);
+}
+/// Two neighbouring numbers, from and to memory.
+template <class S>
+struct alignas(2 * sizeof(S)) Two {
+  S first, second;
+};
+template <class S>
+TTT_DEVICE TwoFloats load_two(const S* at) {
+  const Two<S> x = *reinterpret_cast<const Two<S>*>(at);
+  return {static_cast<float>(x.first), static_cast<float>(x.second)};
+}
+template <class S>
+TTT_DEVICE void store_two(S* at, float first, float second) {
+  Two<S> x;
+  if constexpr (std::is_same_v<S, bf16>) {
+    const std::uint32_t pair = pack(first, second);
+    x.first.bits = static_cast<std::uint16_t>(pair), x.second.bits = static_cast<std::uint16_t>(pair >> 16);
+  } else {
+    x = {first, second};
+  }
+  *reinterpret_cast<Two<S>*>(at) = x;
+}
+
+/// Tokens [first, first + rows) of one head -> to [rows, D] as bf16; from token `end` on zeros. Four loads of 16 bytes in flight.
+template <int D, class S>
+TTT_DEVICE void load_pairs(const Block& block, const Tokens<const S>& x, std::int64_t b, std::int64_t h, int first, int end, int rows,
+                           const PairTile& to, int t) {
+  constexpr int across = D / Pack<S>::numbers, ahead = 4;
+  const S* head = x.data + b * x.step_image + h * x.step_head;
+  const int items = rows * across;
+  for (int begin = t; begin < items; begin += ahead * block.threads()) {
+    Pack<S> read[ahead];
+    TTT_UNROLL
+    for (int i = 0; i < ahead; ++i) {
+      const int item = begin + i * block.threads(), token = first + item / across;
+      if (item < items && token < end) read[i] = *reinterpret_cast<const Pack<S>*>(head + token * x.step_token + item % across * Pack<S>::numbers);
+      else read[i] = Pack<S>{};
+    }
+    TTT_UNROLL
+    for (int i = 0; i < ahead; ++i) {
+      const int item = begin + i * block.threads();
+      if (item >= items) break;
+      TTT_UNROLL
+      for (int pair = 0; pair < Pack<S>::pairs; ++pair) to(item / across, item % across * Pack<S>::pairs + pair) = pair_of(read[i], pair);
+    }
+  }
+}
+
+/// Whether `load_pairs`, `load_two` and `store_two` can walk over these tokens of heads of D numbers.
+template <class S>
+bool fits_tensor_cores(const Tokens<S>& x) {
+  constexpr std::int64_t numbers = 16 / static_cast<std::int64_t>(sizeof(S));
+  return x.step_channel == 1 && x.step_token % numbers == 0 && x.step_head % numbers == 0 && x.step_image % numbers == 0 &&
+         reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
+}
+
+}  // namespace ttt::cuda_backend
