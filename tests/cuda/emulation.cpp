@@ -9,6 +9,7 @@
 #include "tttlib/backend/cuda/norm.hpp"
 #include "tttlib/backend/cuda/reduce.hpp"
 #include "tttlib/backend/cuda/ttt.hpp"
+#include "tttlib/backend/cuda/ttt_mixer.hpp"
 #include "tttlib/backend/cuda/update.hpp"
 #include "tttlib/backend/cuda/verbs.hpp"
 #include "tttlib/core/storage.hpp"

@@ -5,6 +5,7 @@
 /// error. Outputs never overlap inputs, except in `map`, where an output may be one of the inputs; shapes were
 /// checked by the op.
 
+#include "tttlib/backend/precision.hpp"
 #include "tttlib/backend/table.hpp"
 #if !defined(__CUDACC__)
 #include "tttlib/backend/cpu/verbs.hpp"
@@ -203,6 +204,22 @@ void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<con
   TTT_RUN(o, ttt_dwconv_pull, q, k, v, w, step, gradient, o, dq, dk, dv, dw);
 }
 #undef TTT_RUN
+/// Whether `ttt_mixer` has a kernel for heads of width d: on GPUs, where products of floats round to bf16.
+template <class T>
+bool fuses_ttt_mixer(Device device, std::int64_t d) {
+  return std::is_same_v<T, float> && !device.is_cpu() && matmul_precision() == MatmulPrecision::bfloat16 && (d == 32 || d == 64);
+}
+/// y = proj(heads(qkv(x))): a whole TTT block, x and y [B, h, w, C]; what lies between is rounded to bf16 and kept
+template <class T>
+void ttt_mixer(View<const T> x, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, View<T> y) {
+  cuda_verbs<T>().ttt_mixer(x, w, step, kept, y);
+}
+/// from y's cotangent g: x's and those of all weights
+template <class T>
+void ttt_mixer_pull(View<const T> x, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, View<const T> g, View<T> dx,
+                    const MixerWeights<T>& dw) {
+  cuda_verbs<T>().ttt_mixer_pull(x, w, step, kept, g, dx, dw);
+}
 /// one AdamW update of all parameters, in place
 template <class T>
 void adamw(const std::vector<AdamWParameter<T>>& parameters, const AdamWStep& step, Device device) {

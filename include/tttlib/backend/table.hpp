@@ -52,6 +52,22 @@ struct TttStep {
   double rate = 1, loss_scale = 1;
 };
 
+/// The weights of a TTT block, or where their gradients go: projections qkv [3C + 3d, C] and proj [C, C + d] with their biases, w1 and
+/// w2 [H, d, d], w3 [1, d, 3, 3].
+template <class T>
+struct MixerWeights {
+  View<T> qkv;
+  T* qkv_bias;
+  View<T> w1, w2, w3, proj;
+  T* proj_bias;
+};
+/// What lies between its projections, qkv [B, N, 3C + 3d] and the heads' answers [B, N, C + d], and the inner gradients
+/// [B, H, d, 2d] and [B, 9, d] (null where nothing comes back).
+struct MixerKept {
+  bf16 *qkv, *answers;
+  float *g_glu, *g_conv;
+};
+
 /// One table per element type; entry by entry the functions of `ttt::backend` below.
 template <class T>
 struct Verbs {
@@ -100,6 +116,8 @@ struct Verbs {
   void (*ttt_glu_pull)(X q, X k, X v, X w1, X w2, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw1, Y dw2);
   void (*ttt_dwconv)(X q, X k, X v, X w, const TttStep& step, T* gradient, Y o);
   void (*ttt_dwconv_pull)(X q, X k, X v, X w, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw);
+  void (*ttt_mixer)(X x, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, Y y);  // of float alone
+  void (*ttt_mixer_pull)(X x, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, X g, Y dx, const MixerWeights<T>& dw);
   void (*adamw)(const std::vector<AdamWParameter<T>>& parameters, const AdamWStep& step, Device device);
   void (*global_norm)(const std::vector<ConstArray<T>>& arrays, double max_norm, double* norm_and_scale, Device device);
 };

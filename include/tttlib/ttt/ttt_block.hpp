@@ -5,7 +5,7 @@
 
 #include "tttlib/nn/linear.hpp"
 #include "tttlib/ttt/rope.hpp"
-#include "tttlib/ttt/ttt_heads.hpp"
+#include "tttlib/ttt/ttt_mixer.hpp"
 
 namespace ttt {
 
@@ -37,7 +37,13 @@ class TttBlock : public Module<T> {
   }
 
   /// [B, h, w, C] -> [B, h, w, C].
-  Tensor<T> forward(const Tensor<T>& x) override { return (*proj)(ttt_heads(buffer(x), weights(), path)); }
+  Tensor<T> forward(const Tensor<T>& x) override {
+    const Projection<T> in{qkv->weight, qkv->bias}, out{proj->weight, proj->bias};
+    // Layer by layer where there is no kernel, or where somebody wants to hear of each: a summary, or who reads an error.
+    if (path != TttPath::fused || rope_ || module_call_log() || !fuses_ttt_mixer(x, in, weights(), out))
+      return (*proj)(ttt_heads(buffer(x), weights(), path));
+    return ttt_mixer(x, in, weights(), out);
+  }
 
   /// What x asks of the heads: [B, h, w, C] -> q, k, v [B, H, N, d] and, of the extra head, [B, 1, N, d].
   TttTasks<T> tasks(const Tensor<T>& x) { return ttt_tasks(buffer(x), weights()); }

@@ -34,8 +34,10 @@ template <class L, class T>
 void add_attention(Verbs<T>& verbs);        // attention.hpp
 template <class L, class T>
 void add_ttt_heads(Verbs<T>& verbs);        // ttt.hpp
+template <class L>
+void add_ttt_mixers(Verbs<float>& verbs);   // ttt_mixer.hpp
 
-/// Calls f(verb) for every entry of a table.
+/// Calls f(verb) for every entry of a table, but for those of float alone.
 template <class T, class F>
 void for_each_verb(Verbs<T>& verbs, const F& f) {
 #define TTT_VERB(name) f(verbs.name);
@@ -66,6 +68,7 @@ Verbs<T> cuda_table() {
   add_updates<L>(verbs);
   add_attention<L>(verbs);
   add_ttt_heads<L>(verbs);
+  if constexpr (std::is_same_v<T, float>) add_ttt_mixers<L>(verbs);
   return verbs;
 }
 
