@@ -8,8 +8,8 @@ inline namespace TTTLIB_KERNELS {
 #define TTT_PRODUCTS(T)                                                                                 \
   template void matmul<T>(View<const T>, View<const T>, View<T>);                                       \
   template void linear<T>(View<const T>, View<const T>, const T*, View<T>);                             \
-  template void mlp<T>(View<const T>, View<const T>, const T*, View<const T>, const T*, T*, View<T>);   \
-  template void mlp_pull<T>(View<const T>, View<const T>, const T*, View<const T>, T*, T*, View<T>);
+  template void mlp<T>(View<const T>, View<const T>, const T*, View<const T>, const T*, const AnyArray&, View<T>); \
+  template void mlp_pull<T>(View<const T>, View<const T>, View<const T>, const AnyArray&, View<const T>, View<T>, View<T>, T*, View<T>, T*);
 TTT_PRODUCTS(float)
 TTT_PRODUCTS(double)
 

@@ -113,23 +113,39 @@ inline std::atomic<std::int64_t>& launches() {
   return count;
 }
 
-/// A product with the CPU's kernels.
+/// The matrices [batch, rows, columns] of an operand in numbers of T, from T or bf16.
+template <class T, class Data>
+std::vector<T> numbers_of(const cuda_backend::BlasMatrix<Data>& matrix, std::int64_t batch, std::int64_t rows, std::int64_t columns, bool transposed) {
+  std::vector<T> numbers;
+  for (std::int64_t i = 0; i < batch * rows * columns; ++i) {
+    const std::int64_t row = i / columns % rows, column = i % columns;
+    const std::int64_t at = i / (rows * columns) * matrix.step + (transposed ? row * matrix.leading + column : column * matrix.leading + row);
+    numbers.push_back(matrix.type == DType::bfloat16 ? convert<T>(static_cast<const bf16*>(matrix.data)[at]) : static_cast<const T*>(matrix.data)[at]);
+  }
+  return numbers;
+}
+/// A product with the CPU's kernels: of T or bf16, sums of T, the result rounded where it is bf16.
 template <class T>
 void multiply(const cuda_backend::Gemm<T>& g) {
   const Access access;
-  const auto matrix = [&g](auto* data, std::int64_t rows, std::int64_t columns, std::int64_t leading, bool transposed, std::int64_t step) {
-    using Element = std::remove_pointer_t<decltype(data)>;
-    return View<Element>{data, {g.batch, rows, columns}, {step, transposed ? leading : 1, transposed ? 1 : leading}, cpu()};
+  const std::vector<T> a = numbers_of<T>(g.a, g.batch, g.m, g.k, g.transpose_a), b = numbers_of<T>(g.b, g.batch, g.k, g.n, g.transpose_b);
+  const std::vector<T> before = g.beta == T(0) ? std::vector<T>() : numbers_of<T>(g.c, g.batch, g.m, g.n, false);
+  std::vector<T> sum(static_cast<std::size_t>(g.batch * g.m * g.n));
+  const auto matrices = [&g](auto* data, std::int64_t rows, std::int64_t columns) {
+    const Shape shape{g.batch, rows, columns};
+    return View<std::remove_pointer_t<decltype(data)>>{data, shape, contiguous_strides(shape), cpu()};
   };
-  const View<T> c = matrix(g.c, g.m, g.n, g.ldc, false, g.stride_c);
-  std::vector<T> sum(static_cast<std::size_t>(c.numel()));
-  const View<T> product{sum.data(), c.shape, contiguous_strides(c.shape), cpu()};
-  const MatmulPrecisionGuard guard(g.bf16 ? MatmulPrecision::bfloat16 : MatmulPrecision::float32);
-  cpu_backend::matmul<T>(matrix(g.a, g.m, g.k, g.lda, g.transpose_a, g.stride_a), matrix(g.b, g.k, g.n, g.ldb, g.transpose_b, g.stride_b), product);
-  for (std::int64_t i = 0; i < c.numel(); ++i) {
-    const std::int64_t batch = i / (g.m * g.n), row = i / g.n % g.m, column = i % g.n;
-    T& to = g.c[batch * g.stride_c + column * g.ldc + row];
-    to = (g.bias ? g.bias[row] : g.beta == T(0) ? T(0) : g.beta * to) + sum[static_cast<std::size_t>(i)];
+  const MatmulPrecisionGuard guard(MatmulPrecision::float32);
+  cpu_backend::matmul<T>(matrices(a.data(), g.m, g.k), matrices(b.data(), g.k, g.n), matrices(sum.data(), g.m, g.n));
+  for (std::size_t i = 0; i < sum.size(); ++i) {
+    const std::int64_t item = static_cast<std::int64_t>(i), batch = item / (g.m * g.n), row = item / g.n % g.m, column = item % g.n;
+    const std::int64_t at = batch * g.c.step + column * g.c.leading + row;
+    const bool rounds = g.c.type == DType::bfloat16;
+    T result = sum[i];
+    if (g.bias) result += rounds ? convert<T>(static_cast<const bf16*>(g.bias)[row]) : static_cast<const T*>(g.bias)[row];
+    if (!before.empty()) result += g.beta * before[i];
+    if (rounds) static_cast<bf16*>(g.c.data)[at] = convert<bf16>(result);
+    else static_cast<T*>(g.c.data)[at] = result;
   }
 }
 
@@ -167,13 +183,17 @@ class Launcher {
     const Access access;
     std::memcpy(to_host, from, bytes);
   }
-  /// What cuBLAS does, by the CPU's products; a bias for float alone.
+  /// What cuBLAS does, by the CPU's products; a bias for sums in float alone.
   template <class T>
   bool gemm(const cuda_backend::Gemm<T>& g) const {
     if (g.bias && std::is_same_v<T, double>) return false;
     if (g.bias && (g.beta != T(0) || g.batch != 1)) fail<Error>("cuda", "no BLAS adds a bias to many products, or to a sum");
-    if (g.lda < (g.transpose_a ? g.k : g.m) || g.ldb < (g.transpose_b ? g.n : g.k) || g.ldc < g.m)
-      fail<Error>("cuda", concat("BLAS refuses leading dimensions ", g.lda, ", ", g.ldb, ", ", g.ldc, " of m ", g.m, ", n ", g.n, ", k ", g.k));
+    const auto fits = [](DType type) { return type == dtype_of<T> || (type == DType::bfloat16 && std::is_same_v<T, float>); };
+    if (g.a.type != g.b.type || !fits(g.a.type) || !fits(g.c.type) || (g.a.type != DType::bfloat16 && g.c.type == DType::bfloat16))
+      fail<Error>("cuda", concat("no BLAS multiplies ", g.a.type, " by ", g.b.type, " to ", g.c.type));
+    if (g.a.leading < (g.transpose_a ? g.k : g.m) || g.b.leading < (g.transpose_b ? g.n : g.k) || g.c.leading < g.m)
+      fail<Error>("cuda", concat("BLAS refuses leading dimensions ", g.a.leading, ", ", g.b.leading, ", ", g.c.leading, " of m ", g.m, ", n ", g.n,
+                                 ", k ", g.k));
     start([g] {
       ++launches();
       multiply(g);

@@ -79,16 +79,23 @@ inline bool fuses_mlp([[maybe_unused]] Device device) {
   return true;
 #endif
 }
-/// y [R, C'] = gelu(x [R, C] · w1 [M, C]ᵀ + b1 [M]) · w2 [C', M]ᵀ + b2 [C']; the numbers before gelu are kept in `hidden` [R, M]
-/// unless it is null
+/// The type of the hidden layer that `mlp` keeps, in the precision of now: bf16 on a GPU whose products are of bf16, else T.
 template <class T>
-void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, T* hidden, View<T> y) {
+DType mlp_hidden_type(Device device) {
+  const bool rounds = std::is_same_v<T, float> && !device.is_cpu() && matmul_precision() == MatmulPrecision::bfloat16;
+  return rounds ? DType::bfloat16 : dtype_of<T>;
+}
+/// y [R, C'] = gelu(x [R, C] · w1 [M, C]ᵀ + b1 [M]) · w2 [C', M]ᵀ + b2 [C']; the numbers before gelu are kept in `hidden` [R, M], of
+/// the type `mlp_hidden_type`, unless its data is null; rows of x and y are side by side
+template <class T>
+void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, const AnyArray& hidden, View<T> y) {
   TTT_RUN(y, mlp, x, w1, b1, w2, b2, hidden, y);
 }
-/// from y's cotangent g [R, C']: gelu(h) and h's cotangent, both [R, M], and x's
+/// from `hidden` and y's cotangent g [R, C'], those of x, of the weights and of the biases; without data where not needed
 template <class T>
-void mlp_pull(View<const T> w1, View<const T> w2, const T* hidden, View<const T> g, T* activated, T* dh, View<T> dx) {
-  TTT_RUN(dx, mlp_pull, w1, w2, hidden, g, activated, dh, dx);
+void mlp_pull(View<const T> x, View<const T> w1, View<const T> w2, const AnyArray& hidden, View<const T> g, View<T> dx, View<T> dw1, T* db1,
+              View<T> dw2, T* db2) {
+  TTT_RUN(g, mlp_pull, x, w1, w2, hidden, g, dx, dw1, db1, dw2, db2);
 }
 /// y[.., i, ..] = x[.., index[.., i, ..], ..]; index has y's shape
 template <class T>

@@ -47,6 +47,12 @@ struct ConstArray {
   std::int64_t n = 0;
 };
 
+/// Numbers side by side, of a type that the device chose.
+struct AnyArray {
+  void* data = nullptr;
+  DType type = DType::float32;
+};
+
 /// Numbers of the inner step of a TTT head: its rate, and the loss's factor before −(1/N) Σ V̂·V.
 struct TttStep {
   double rate = 1, loss_scale = 1;
@@ -91,8 +97,8 @@ struct Verbs {
   void (*cumsum)(X x, std::size_t axis, bool reverse, Y y);
   void (*matmul)(X a, X b, Y c);
   void (*linear)(X x, X w, const T* bias, Y y);
-  void (*mlp)(X x, X w1, const T* b1, X w2, const T* b2, T* hidden, Y y);
-  void (*mlp_pull)(X w1, X w2, const T* hidden, X g, T* activated, T* dh, Y dx);
+  void (*mlp)(X x, X w1, const T* b1, X w2, const T* b2, const AnyArray& hidden, Y y);
+  void (*mlp_pull)(X x, X w1, X w2, const AnyArray& hidden, X g, Y dx, Y dw1, T* db1, Y dw2, T* db2);
   void (*gather)(X x, Index index, std::size_t axis, Y y);
   void (*scatter_add)(X g, Index index, std::size_t axis, Y y);
   void (*conv)(X x, X w, const ConvGeometry& geometry, Y y);

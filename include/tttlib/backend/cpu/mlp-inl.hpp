@@ -1,12 +1,13 @@
 #pragma once
 /// The two layers of an MLP, some rows at a time: the hidden layer is multiplied on while it is in cache.
 /// Legend: R rows, C width, M hidden width, h = x·w1ᵀ + b1.
-/// Operations: 4·R·C·M forward, 4·R·C·M for h̄ and x̄. Bytes: x, y and the weights once; forward writes h if it is kept, and
-/// the way back reads it and writes gelu(h) and h̄, which the products for the weights' gradients need whole.
+/// Operations: 4·R·C·M forward, 8·R·C·M back. Bytes: x, y and the weights once; forward writes h if it is kept, and
+/// the way back reads it and writes gelu(h) and h̄, which the products for the weights' gradients read whole.
 
 #include <algorithm>
 
 #include "tttlib/backend/cpu/matmul-inl.hpp"
+#include "tttlib/backend/cpu/reduce-inl.hpp"
 #include "tttlib/kernels/formulas.hpp"
 
 namespace ttt::cpu_backend {
@@ -58,13 +59,14 @@ class PackedMatrix {
 /// y [R, C'] = gelu(x·w1ᵀ + b1)·w2ᵀ + b2: x [R, C], w1 [M, C], w2 [C', M]; keeps h [R, M] in `hidden` unless that is null. Rows
 /// of x and y are contiguous.
 template <class T>
-void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, T* hidden, View<T> y) {
+void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, const AnyArray& hidden, View<T> y) {
   const std::int64_t R = x.shape[0], C = x.shape[1], M = w1.shape[0], out = w2.shape[0];
+  T* const kept = static_cast<T*>(hidden.data);
   const PackedMatrix<T, 10> first(matrix_at(w1, 0).transposed());   // [C, M]
   const PackedMatrix<T, 20> second(matrix_at(w2, 0).transposed());  // [M, C']
   for_mlp_rows<T>(R, M, [&](std::int64_t row, std::int64_t rows) {
     T* activated = packing_buffer<T, 7>(rows * M);
-    T* h = hidden ? hidden + row * M : activated;
+    T* h = kept ? kept + row * M : activated;
     first.multiply(rows_of(x.data + row * C, rows, C), b1, rows_of(h, rows, M));                                              // h [rows, M]
     TTT_INDEPENDENT
     for (std::int64_t i = 0; i < rows * M; ++i) activated[i] = formula::Gelu{}(h[i]);                                         // gelu(h) [rows, M]
@@ -72,16 +74,20 @@ void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const
   });
 }
 
-/// From h and the cotangent g [R, C'] of y: gelu(h) and h̄ = (g·w2) ⊙ gelu'(h), both [R, M], and dx [R, C] = h̄·w1.
+/// From h and the cotangent g [R, C'] of y, those of x, of the weights and of the biases; null where not needed. With
+/// h̄ = (g·w2) ⊙ gelu'(h): h̄·w1, h̄ᵀ·x, Σ h̄, gᵀ·gelu(h), Σ g. Rows of x, g and dx are contiguous.
 template <class T>
-void mlp_pull(View<const T> w1, View<const T> w2, const T* hidden, View<const T> g, T* activated, T* dh, View<T> dx) {
+void mlp_pull(View<const T> x, View<const T> w1, View<const T> w2, const AnyArray& hidden, View<const T> g, View<T> dx, View<T> dw1, T* db1,
+              View<T> dw2, T* db2) {
   const std::int64_t R = g.shape[0], out = g.shape[1], M = w1.shape[0], C = w1.shape[1];
+  Tensor<T> activated(Shape{R, M}), dh(Shape{R, M});
+  const View<const T> of_activated = view(activated), of_hidden = view(dh);
   const PackedMatrix<T, 10> first(matrix_at(w1, 0));    // [M, C]
   const PackedMatrix<T, 20> second(matrix_at(w2, 0));   // [C', M]
   for_mlp_rows<T>(R, M, [&](std::int64_t row, std::int64_t rows) {
-    T* __restrict pulled = dh + row * M;
-    T* __restrict a = activated + row * M;
-    const T* __restrict h = hidden + row * M;
+    T* __restrict pulled = dh.data() + row * M;
+    T* __restrict a = activated.data() + row * M;
+    const T* __restrict h = static_cast<const T*>(hidden.data) + row * M;
     second.multiply(rows_of(g.data + row * out, rows, out), nullptr, rows_of(pulled, rows, M));                               // g·w2 [rows, M]
     TTT_INDEPENDENT
     for (std::int64_t i = 0; i < rows * M; ++i) {
@@ -89,8 +95,13 @@ void mlp_pull(View<const T> w1, View<const T> w2, const T* hidden, View<const T>
       a[i] = gelu.value;
       pulled[i] *= gelu.first;                                                                                                // h̄ [rows, M]
     }
-    first.multiply(rows_of(pulled, rows, M), nullptr, rows_of(dx.data + row * C, rows, C));                          // x̄ [rows, C]
+    if (dx.data) first.multiply(rows_of(pulled, rows, M), nullptr, rows_of(dx.data + row * C, rows, C));             // x̄ [rows, C]
   });
+  const auto transposed = [](const View<const T>& v) { return View<const T>{v.data, {v.shape[1], v.shape[0]}, {v.strides[1], v.strides[0]}, v.device}; };
+  if (dw1.data) matmul<T>(transposed(of_hidden), x, dw1);                                                           // [M, R] x [R, C]
+  if (dw2.data) matmul<T>(transposed(g), of_activated, dw2);                                                        // [C', R] x [R, M]
+  if (db1) reduce<T>(Reduction::sum, of_hidden, {db1, {1, M}, {M, 1}, cpu()});
+  if (db2) reduce<T>(Reduction::sum, g, {db2, {1, out}, {out, 1}, cpu()});
 }
 
 }  // namespace TTTLIB_KERNELS

@@ -34,9 +34,10 @@ void matmul(View<const T> a, View<const T> b, View<T> c);
 template <class T>
 void linear(View<const T> x, View<const T> w, const T* bias, View<T> y);
 template <class T>
-void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, T* hidden, View<T> y);
+void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, const AnyArray& hidden, View<T> y);
 template <class T>
-void mlp_pull(View<const T> w1, View<const T> w2, const T* hidden, View<const T> g, T* activated, T* dh, View<T> dx);
+void mlp_pull(View<const T> x, View<const T> w1, View<const T> w2, const AnyArray& hidden, View<const T> g, View<T> dx, View<T> dw1, T* db1,
+              View<T> dw2, T* db2);
 template <class T>
 void gather(View<const T> x, View<const std::int64_t> index, std::size_t axis, View<T> y);
 template <class T>

@@ -18,6 +18,8 @@ inline cublasHandle_t blas_handle(Gpu& gpu, const char* op) {
   if (!gpu.blas) {
     check(cublasCreate(&gpu.blas), op, gpu.index);
     check(cublasSetStream(gpu.blas, gpu.stream), op, gpu.index);
+    check(cublasSetMathMode(gpu.blas, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)), op,
+          gpu.index);  // parts of sums are floats where the result is bf16
     check(cublasSetWorkspace(gpu.blas, gpu.allocator.allocate(workspace), workspace), op, gpu.index);
   }
   return gpu.blas;

@@ -1,6 +1,6 @@
 #pragma once
-/// Products by cuBLAS: float and double in full precision (no TF32), floats rounded to bf16 on tensor cores; products of floats with
-/// a bias by cuBLASLt.
+/// Products by cuBLAS: float and double in full precision (no TF32), bf16 on tensor cores with sums in float; products of float or
+/// bf16 with a bias by cuBLASLt, where the bias has the result's type.
 
 #include <cublasLt.h>
 
@@ -15,19 +15,17 @@ namespace ttt::cuda_backend {
 
 inline cublasOperation_t operation(bool transpose) { return transpose ? CUBLAS_OP_T : CUBLAS_OP_N; }
 
-inline cublasStatus_t gemm(cublasHandle_t h, const Gemm<float>& g) {
-  const float one = 1;
-  if (g.bf16)
-    return cublasGemmStridedBatchedEx_64(h, operation(g.transpose_a), operation(g.transpose_b), g.m, g.n, g.k, &one, g.a, CUDA_R_32F, g.lda,
-                                         g.stride_a, g.b, CUDA_R_32F, g.ldb, g.stride_b, &g.beta, g.c, CUDA_R_32F, g.ldc, g.stride_c, g.batch,
-                                         CUBLAS_COMPUTE_32F_FAST_16BF, CUBLAS_GEMM_DEFAULT);
-  return cublasSgemmStridedBatched_64(h, operation(g.transpose_a), operation(g.transpose_b), g.m, g.n, g.k, &one, g.a, g.lda, g.stride_a, g.b, g.ldb,
-                                      g.stride_b, &g.beta, g.c, g.ldc, g.stride_c, g.batch);
+inline cudaDataType_t blas_type(DType type) {
+  return type == DType::bfloat16 ? CUDA_R_16BF : type == DType::float64 ? CUDA_R_64F : CUDA_R_32F;
 }
-inline cublasStatus_t gemm(cublasHandle_t h, const Gemm<double>& g) {
-  const double one = 1;
-  return cublasDgemmStridedBatched_64(h, operation(g.transpose_a), operation(g.transpose_b), g.m, g.n, g.k, &one, g.a, g.lda, g.stride_a, g.b, g.ldb,
-                                      g.stride_b, &g.beta, g.c, g.ldc, g.stride_c, g.batch);
+
+template <class T>
+cublasStatus_t gemm(cublasHandle_t h, const Gemm<T>& g) {
+  const T one = 1;
+  const cublasComputeType_t sums = std::is_same_v<T, double> ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
+  return cublasGemmStridedBatchedEx_64(h, operation(g.transpose_a), operation(g.transpose_b), g.m, g.n, g.k, &one, g.a.data, blas_type(g.a.type),
+                                       g.a.leading, g.a.step, g.b.data, blas_type(g.b.type), g.b.leading, g.b.step, &g.beta, g.c.data,
+                                       blas_type(g.c.type), g.c.leading, g.c.step, g.batch, sums, CUBLAS_GEMM_DEFAULT);
 }
 
 /// The descriptions that cuBLASLt wants of C = op(A)·op(B) + bias, for as long as it lives.
@@ -36,10 +34,11 @@ class LtProduct {
   explicit LtProduct(const Gemm<float>& g) {
     const cublasOperation_t a = operation(g.transpose_a), b = operation(g.transpose_b);
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    made_ = cublasLtMatmulDescCreate(&product, g.bf16 ? CUBLAS_COMPUTE_32F_FAST_16BF : CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
-            set(CUBLASLT_MATMUL_DESC_TRANSA, a) && set(CUBLASLT_MATMUL_DESC_TRANSB, b) && set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) &&
-            set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias) && layout(of_a, g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k, g.lda) &&
-            layout(of_b, g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n, g.ldb) && layout(of_c, g.m, g.n, g.ldc);
+    const cudaDataType_t bias = blas_type(g.c.type);
+    made_ = cublasLtMatmulDescCreate(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS && set(CUBLASLT_MATMUL_DESC_TRANSA, a) &&
+            set(CUBLASLT_MATMUL_DESC_TRANSB, b) && set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) && set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias) &&
+            set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, bias) && layout(of_a, g.a, g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k) &&
+            layout(of_b, g.b, g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n) && layout(of_c, g.c, g.m, g.n);
   }
   ~LtProduct() {
     for (cublasLtMatrixLayout_t made : {of_a, of_b, of_c})
@@ -58,9 +57,10 @@ class LtProduct {
   bool set(cublasLtMatmulDescAttributes_t attribute, const V& value) {
     return cublasLtMatmulDescSetAttribute(product, attribute, &value, sizeof value) == CUBLAS_STATUS_SUCCESS;
   }
-  static bool layout(cublasLtMatrixLayout_t& to, std::int64_t rows, std::int64_t columns, std::int64_t leading) {
-    return cublasLtMatrixLayoutCreate(&to, CUDA_R_32F, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns), leading) ==
-           CUBLAS_STATUS_SUCCESS;
+  template <class Data>
+  static bool layout(cublasLtMatrixLayout_t& to, const BlasMatrix<Data>& matrix, std::int64_t rows, std::int64_t columns) {
+    return cublasLtMatrixLayoutCreate(&to, blas_type(matrix.type), static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns),
+                                      matrix.leading) == CUBLAS_STATUS_SUCCESS;
   }
   bool made_ = false;
 };
@@ -71,17 +71,19 @@ struct LtChoice {
   cublasLtMatmulAlgo_t algorithm{};
   std::size_t workspace = 0;
 };
-/// cuBLASLt's advice takes tens of microseconds, so it is asked once per shape and alignment.
+/// cuBLASLt's advice takes tens of microseconds, so it is asked once per shape and alignment. Where a sum is cut into parts, they are
+/// floats: not rounded to the result's type.
 inline const LtChoice& lt_choice(cublasLtHandle_t handle, int index, const Gemm<float>& g, const LtProduct& described) {
-  using Key = std::array<std::int64_t, 14>;
+  using Key = std::array<std::int64_t, 15>;
   static thread_local std::map<Key, LtChoice> known;
   const auto alignment = [](const void* p) {
     std::int64_t bytes = 256;
     while (reinterpret_cast<std::uintptr_t>(p) % static_cast<std::uintptr_t>(bytes) != 0) bytes /= 2;
     return bytes;
   };
-  const Key key{index, g.transpose_a, g.transpose_b, g.bf16, g.m, g.n, g.k, g.lda, g.ldb, g.ldc,
-                alignment(g.a), alignment(g.b), alignment(g.c), alignment(g.bias)};
+  const std::int64_t of_a = alignment(g.a.data), of_b = alignment(g.b.data), of_c = alignment(g.c.data);
+  const Key key{index, g.transpose_a, g.transpose_b, static_cast<std::int64_t>(g.a.type), static_cast<std::int64_t>(g.c.type), g.m, g.n, g.k,
+                g.a.leading, g.b.leading, g.c.leading, of_a, of_b, of_c, alignment(g.bias)};
   const auto [at, is_new] = known.try_emplace(key);
   LtChoice& choice = at->second;
   cublasLtMatmulPreference_t preference = nullptr;
@@ -89,12 +91,13 @@ inline const LtChoice& lt_choice(cublasLtHandle_t handle, int index, const Gemm<
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
     return cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value) == CUBLAS_STATUS_SUCCESS;
   };
-  const auto bytes = [&](std::size_t i) { return static_cast<std::uint32_t>(key[i]); };
+  const auto bytes = [](std::int64_t alignment) { return static_cast<std::uint32_t>(alignment); };
   cublasLtMatmulHeuristicResult_t best{};
   int count = 0;
-  if (prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::size_t(32) << 20) && prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, bytes(10)) &&
-      prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, bytes(11)) && prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, bytes(12)) &&
-      prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, bytes(12)) &&
+  if (prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::size_t(32) << 20) && prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, bytes(of_a)) &&
+      prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, bytes(of_b)) && prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, bytes(of_c)) &&
+      prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, bytes(of_c)) &&
+      prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)) &&
       cublasLtMatmulAlgoGetHeuristic(handle, described.product, described.of_a, described.of_b, described.of_c, described.of_c, preference, 1, &best,
                                      &count) == CUBLAS_STATUS_SUCCESS &&
       count > 0 && best.state == CUBLAS_STATUS_SUCCESS)
@@ -113,8 +116,8 @@ inline bool gemm_with_bias(Gpu& gpu, const char* op, const Gemm<float>& g) {
   if (!choice.found) return false;
   const float one = 1, zero = 0;
   void* workspace = choice.workspace > 0 ? gpu.allocator.allocate(choice.workspace) : nullptr;
-  const cublasStatus_t status = cublasLtMatmul(handle, described.product, &one, g.a, described.of_a, g.b, described.of_b, &zero, g.c, described.of_c,
-                                               g.c, described.of_c, &choice.algorithm, workspace, choice.workspace, gpu.stream);
+  const cublasStatus_t status = cublasLtMatmul(handle, described.product, &one, g.a.data, described.of_a, g.b.data, described.of_b, &zero, g.c.data,
+                                               described.of_c, g.c.data, described.of_c, &choice.algorithm, workspace, choice.workspace, gpu.stream);
   if (workspace) gpu.allocator.deallocate(workspace, choice.workspace);
   check(status, op, gpu.index);
   return true;

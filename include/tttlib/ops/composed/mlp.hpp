@@ -3,7 +3,6 @@
 
 #include "tttlib/autograd/fused.hpp"
 #include "tttlib/ops/matmul.hpp"
-#include "tttlib/ops/reduce.hpp"
 
 namespace ttt {
 
@@ -27,18 +26,22 @@ Tensor<T> mlp(const Tensor<T>& x, const Tensor<T>& w1, const Tensor<T>& b1, cons
   const std::int64_t C = w1.size(1), M = w1.size(0), out = w2.size(0);
   const Tensors<T> xs{contiguous(reshape(x, {x.numel() / C, C})), w1, contiguous(b1), w2, contiguous(b2)};
   const std::int64_t R = xs[0].size(0);
-  Tensor<T> y(Shape{R, out}, x.device()), hidden;  // [R, C'], [R, M]
-  if (is_recorded(xs)) hidden = Tensor<T>(Shape{R, M}, x.device());
-  backend::mlp(view(xs[0]), view(w1), xs[2].data(), view(w2), xs[4].data(), hidden.data(), mutable_view(y));
+  Tensor<T> y(Shape{R, out}, x.device());  // [R, C']
+  const DType type = backend::mlp_hidden_type<T>(x.device());
+  std::shared_ptr<Storage> hidden;         // [R, M]
+  if (is_recorded(xs)) hidden = std::make_shared<Storage>(static_cast<std::size_t>(R * M) * size_of(type), x.device());
+  backend::mlp(view(xs[0]), view(w1), xs[2].data(), view(w2), xs[4].data(), {hidden ? hidden->data() : nullptr, type}, mutable_view(y));
   count_macs(R * M * (C + out));
-  const auto fast_rule = [hidden, R, M](const Call<T>& c, const std::vector<bool>& needs) -> Tensors<T> {
-    const Tensor<T> x = c.in(0), w1 = c.in(1), w2 = c.in(3), g = contiguous(c.g);
-    Tensor<T> activated(Shape{R, M}, x.device()), dh(Shape{R, M}, x.device()), dx(x.shape(), x.device());
-    backend::mlp_pull(view(w1), view(w2), hidden.data(), view(g), activated.data(), dh.data(), mutable_view(dx));
-    return {dx, needs[1] ? matmul(transpose(dh), x) : Tensor<T>(),          // [M, R] x [R, C]
-            sum_to(dh, c.shape(2)),
-            needs[3] ? matmul(transpose(g), activated) : Tensor<T>(),       // [C', R] x [R, M]
-            sum_to(g, c.shape(4))};
+  const auto fast_rule = [hidden, type, macs = R * M](const Call<T>& c, const std::vector<bool>& needs) -> Tensors<T> {
+    const Tensor<T> g = contiguous(c.g);
+    Tensors<T> d(5);
+    for (std::size_t i = 0; i < 5; ++i)
+      if (needs[i]) d[i] = Tensor<T>(c.shape(i), g.device());
+    const auto where = [](Tensor<T>& x) { return x.defined() ? mutable_view(x) : View<T>{}; };
+    backend::mlp_pull(view(c.in(0)), view(c.in(1)), view(c.in(3)), {hidden->data(), type}, view(g), where(d[0]), where(d[1]), d[2].data(),
+                      where(d[3]), d[4].data());
+    count_macs(macs * ((needs[1] ? c.shape(1)[1] : 0) + (needs[3] ? c.shape(3)[0] : 0)));  // as of composed layers
+    return d;
   };
   y = fused<T>("mlp", Operand(y), xs, definition, fast_rule);
   Shape shape = x.shape();
