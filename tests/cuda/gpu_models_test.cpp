@@ -10,6 +10,7 @@
 #include "tttlib/testing/compare.hpp"
 #include "tttlib/ttt/inner_models.hpp"
 #include "tttlib/ttt/inner_scan.hpp"
+#include "tttlib/ttt/ttt_block.hpp"
 
 using namespace ttt;
 using namespace heads_test;
@@ -72,7 +73,7 @@ TEST_CASE("fused heads on the GPU agree with the CPU's definition at orders 0, 1
 
 TEST_CASE("heads whose products round to bf16 agree with the definition within its rounding", "[small]") {
   manual_seed(2);
-  for (const Sizes& s : {Sizes{2, 3, 5, 2, 32}, {1, 1, 1, 1, 32}, {3, 4, 4, 2, 64}, {1, 7, 30, 1, 64}, {1, 17, 17, 1, 32}}) {
+  for (const Sizes& s : {Sizes{2, 3, 5, 2, 32}, {1, 1, 1, 1, 32}, {3, 4, 4, 2, 64}, {1, 7, 30, 1, 64}, {1, 17, 17, 1, 32}, {2, 25, 26, 1, 64}}) {
     INFO(s);
     const Tensors<double> x = example<double>(s);
     const Tensor<double> u = randn<double>({s.images, s.height, s.width, (s.heads + 1) * s.d});
@@ -87,6 +88,45 @@ TEST_CASE("heads whose products round to bf16 agree with the definition within i
       CHECK(error < 1.5e-2);           // a few roundings of 2^-9 in a row; one token averages none of them
       if (i < 3) CHECK(error > 1e-5);  // the convolution's kernel comes last and does not round
     }
+  }
+}
+
+TEST_CASE("a whole TTT block in bf16 agrees with its definition within the rounding, at orders 0, 1 and 2", "[small]") {
+  manual_seed(3);
+  for (const auto& [H, d] : {std::pair<std::int64_t, std::int64_t>{2, 32}, {1, 64}}) {
+    INFO("heads " << H << " of " << d);
+    const std::int64_t C = H * d;
+    const Tensors<double> x{randn<double>({2, 3, 5, C}),          0.1 * randn<double>({3 * C + 3 * d, C}), 0.1 * randn<double>({3 * C + 3 * d}),
+                            0.2 * randn<double>({1, H, d, d}),    0.2 * randn<double>({1, H, d, d}),       0.2 * randn<double>({d, 1, 3, 3}),
+                            0.1 * randn<double>({C, C + d}),      0.1 * randn<double>({C})};
+    const auto mixer = [](const Tensors<float>& t) { return ttt_mixer<float>(t[0], {t[1], t[2]}, {t[3], t[4], t[5]}, {t[6], t[7]}); };
+    const auto layers = [](const Tensors<double>& t) {
+      return linear(ttt_heads<double>(linear(t[0], t[1], t[2]), {t[3], t[4], t[5]}, TttPath::closed), t[6], t[7]);
+    };
+    const Tensor<double> u = randn<double>(x[0].shape());
+    Tensors<float> small;
+    Tensors<double> v;
+    for (const Tensor<double>& t : x) small.push_back(cast<float>(t)), v.push_back(randn<double>(t.shape()));
+    Tensors<float> v_small;
+    for (const Tensor<double>& t : v) v_small.push_back(cast<float>(t));
+    const Tensors<double> expected = orders<double>(layers, x, u, v);
+    const MatmulPrecisionGuard rounded(MatmulPrecision::bfloat16);
+    const Tensors<float> all = orders<float>(mixer, on_gpu(small), cast<float>(u).to(cuda()), on_gpu(v_small));
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      INFO("tensor " << i);
+      CHECK(relative_error(all[i], expected[i]) < 2e-2);
+    }
+
+    TttBlock<float> block(C, H);
+    block.to(cuda());
+    const Tensor<float> images = randn<float>({1, 4, 4, C}, cuda());
+    CHECK(fuses_ttt_mixer<float>(images, {block.qkv->weight, block.qkv->bias}, {block.w1, block.w2, block.w3}, {block.proj->weight, block.proj->bias}));
+    const Tensor<float> as_one = block(images);
+    const MatmulPrecisionGuard exact(MatmulPrecision::float32);
+    CHECK(!fuses_ttt_mixer<float>(images, {block.qkv->weight, block.qkv->bias}, {block.w1, block.w2, block.w3}, {block.proj->weight, block.proj->bias}));
+    const double error = relative_error(as_one, block(images));
+    CHECK(error < 2e-2);
+    CHECK(error > 1e-5);
   }
 }
 

@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "tttlib/backend/cuda/tiles.hpp"
-#include "tttlib/core/dtype.hpp"
+#include "tttlib/backend/cuda/words.hpp"
 
 namespace ttt::cuda_backend {
 
@@ -29,16 +29,6 @@ struct Lane {
   TTT_DEVICE explicit Lane(int t) : group(t % warp_size / 4), pair(t % 4 * 2) {}
 };
 
-/// Two numbers rounded to bf16, the first in the lower half.
-TTT_DEVICE inline std::uint32_t pack(float first, float second) {
-#if defined(__CUDACC__)
-  std::uint32_t pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
-  return pair;
-#else
-  return bf16(first).bits | static_cast<std::uint32_t>(bf16(second).bits) << 16;
-#endif
-}
 struct TwoFloats {
   float first, second;
 };
@@ -48,7 +38,7 @@ TTT_DEVICE inline TwoFloats unpack(std::uint32_t pair) {
 
 /// A [16, 16] of two neighbouring C [16, 8].
 TTT_DEVICE inline FragmentA as_a(const Accumulator& left, const Accumulator& right) {
-  return {{pack(left.at[0], left.at[1]), pack(left.at[2], left.at[3]), pack(right.at[0], right.at[1]), pack(right.at[2], right.at[3])}};
+  return {{pair_of(left.at[0], left.at[1]), pair_of(left.at[2], left.at[3]), pair_of(right.at[0], right.at[1]), pair_of(right.at[2], right.at[3])}};
 }
 
 /// c += a·b in every warp; c(t), a(t), b(t) are those of thread t.
@@ -125,60 +115,47 @@ TTT_DEVICE void load_turned([[maybe_unused]] const Block& block, const PairTile&
 #endif
 }
 
-/// 16 bytes of numbers S as pairs of bf16.
-template <class S>
-struct alignas(16) Pack {
-  static constexpr int numbers = 16 / sizeof(S), pairs = numbers / 2;
-  S at[numbers];
-};
-template <class S>
-TTT_DEVICE std::uint32_t pair_of(const Pack<S>& x, int i) {
-  if constexpr (std::is_same_v<S, bf16>) return x.at[2 * i].bits | static_cast<std::uint32_t>(x.at[2 * i + 1].bits) << 16;
-  else return pack(x.at[2 * i], x.at[2 * i + 1]);
-}
 /// Two neighbouring numbers, from and to memory.
 template <class S>
-struct alignas(2 * sizeof(S)) Two {
-  S first, second;
-};
-template <class S>
 TTT_DEVICE TwoFloats load_two(const S* at) {
-  const Two<S> x = *reinterpret_cast<const Two<S>*>(at);
-  return {static_cast<float>(x.first), static_cast<float>(x.second)};
+  if constexpr (std::is_same_v<S, bf16>) {
+    return unpack(load_words<1>(at).at[0]);
+  } else {
+    const Words<2> x = load_words<2>(at);
+    return {__builtin_bit_cast(float, x.at[0]), __builtin_bit_cast(float, x.at[1])};
+  }
 }
 template <class S>
 TTT_DEVICE void store_two(S* at, float first, float second) {
-  Two<S> x;
-  if constexpr (std::is_same_v<S, bf16>) {
-    const std::uint32_t pair = pack(first, second);
-    x.first.bits = static_cast<std::uint16_t>(pair), x.second.bits = static_cast<std::uint16_t>(pair >> 16);
-  } else {
-    x = {first, second};
-  }
-  *reinterpret_cast<Two<S>*>(at) = x;
+  if constexpr (std::is_same_v<S, bf16>) store_words(Words<1>{{pair_of(first, second)}}, at);
+  else store_words(Words<2>{{__builtin_bit_cast(std::uint32_t, first), __builtin_bit_cast(std::uint32_t, second)}}, at);
 }
 
 /// Tokens [first, first + rows) of one head -> to [rows, D] as bf16; from token `end` on zeros. Four loads of 16 bytes in flight.
 template <int D, class S>
 TTT_DEVICE void load_pairs(const Block& block, const Tokens<const S>& x, std::int64_t b, std::int64_t h, int first, int end, int rows,
                            const PairTile& to, int t) {
-  constexpr int across = D / Pack<S>::numbers, ahead = 4;
+  constexpr int numbers = 16 / sizeof(S), across = D / numbers, ahead = 4;
   const S* head = x.data + b * x.step_image + h * x.step_head;
   const int items = rows * across;
   for (int begin = t; begin < items; begin += ahead * block.threads()) {
-    Pack<S> read[ahead];
+    Words<4> read[ahead];
     TTT_UNROLL
     for (int i = 0; i < ahead; ++i) {
       const int item = begin + i * block.threads(), token = first + item / across;
-      if (item < items && token < end) read[i] = *reinterpret_cast<const Pack<S>*>(head + token * x.step_token + item % across * Pack<S>::numbers);
-      else read[i] = Pack<S>{};
+      read[i] = item < items && token < end ? load_words<4>(head + token * x.step_token + item % across * numbers) : Words<4>{};
     }
     TTT_UNROLL
     for (int i = 0; i < ahead; ++i) {
       const int item = begin + i * block.threads();
       if (item >= items) break;
-      TTT_UNROLL
-      for (int pair = 0; pair < Pack<S>::pairs; ++pair) to(item / across, item % across * Pack<S>::pairs + pair) = pair_of(read[i], pair);
+      std::uint32_t* pairs = &to(item / across, item % across * numbers / 2);
+      if constexpr (std::is_same_v<S, bf16>) {
+        store_words(read[i], pairs);
+      } else {
+        const auto number = [&](int j) { return __builtin_bit_cast(float, read[i].at[j]); };
+        store_words(Words<2>{{pair_of(number(0), number(1)), pair_of(number(2), number(3))}}, pairs);
+      }
     }
   }
 }

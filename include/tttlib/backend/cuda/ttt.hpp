@@ -2,7 +2,7 @@
 /// Both kinds of fused TTT heads: on tensor cores where products may round to bf16 and the heads suit them, else in full precision.
 
 #include "tttlib/backend/cuda/ttt_dwconv.hpp"
-#include "tttlib/backend/cuda/ttt_glu_cores.hpp"
+#include "tttlib/backend/cuda/ttt_glu_pull_cores.hpp"
 
 namespace ttt::cuda_backend {
 

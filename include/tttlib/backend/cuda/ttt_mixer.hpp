@@ -2,8 +2,8 @@
 /// A whole TTT block on a GPU: projection to q, k, v of all heads, the heads, projection back; what lies between is kept in bf16, and all
 /// products have operands in bf16 and sums in float.
 /// Legend: R = B·N rows of tokens, C channels, H heads of width d, W = 3C + 3d.
-/// Operations of the projections: 2·R·(C·W + C·(C + d)) forward, twice that back. Bytes: rounding 6·R·C, back twice; 2·R·W and 2·R·(C + d) written by
-/// one kernel and read by the next, back the same for their cotangents, and once more for the sums of biases.
+/// Operations of the projections: 2·R·(C·W + C·(C + d)) forward, twice that back. Bytes: rounding 6·R·C, back twice; 2·R·W and
+/// 2·R·(C + d) written by one kernel and read by the next, back the same for their cotangents, and once more for the sums of biases.
 
 #include "tttlib/backend/cuda/mlp.hpp"
 #include "tttlib/backend/cuda/ttt.hpp"
