@@ -24,6 +24,15 @@ bool fuses_ttt_mixer(const Tensor<T>& x, const Projection<T>& qkv, const TttWeig
          proj.bias.shape() == Shape{C};
 }
 
+namespace detail {
+/// What `ttt_mixer` keeps for its way back.
+struct KeptByMixer {
+  Tensor<bf16> qkv, answers;    // [B, N, 3C + 3d], [B, N, C + d]
+  Tensor<float> g_glu, g_conv;  // [B, H, d, 2d], [B, 9, d]; undefined if nothing comes back
+  MixerKept memory() { return {qkv.data(), answers.data(), g_glu.data(), g_conv.data()}; }
+};
+}  // namespace detail
+
 /// [B, h, w, C] -> [B, h, w, C]; needs `fuses_ttt_mixer`. The numbers between the projections are rounded to bf16.
 template <class T>
 Tensor<T> ttt_mixer(const Tensor<T>& x, const Projection<T>& qkv, const TttWeights<T>& w0, const Projection<T>& proj) {
@@ -33,29 +42,27 @@ Tensor<T> ttt_mixer(const Tensor<T>& x, const Projection<T>& qkv, const TttWeigh
   const TttStep step{.rate = 1, .loss_scale = losses::block_scale};
   const Tensors<T> xs{contiguous(x), qkv.weight, contiguous(qkv.bias), reshape(w0.w1, {H, d, d}), reshape(w0.w2, {H, d, d}),
                       reshape(w0.w3, {1, d, 3, 3}), proj.weight, contiguous(proj.bias)};
-  const bool kept = is_recorded(xs);
-  const Tensor<bf16> buffer(Shape{B, N, 3 * C + 3 * d}, device), answers(Shape{B, N, C + d}, device);
-  Tensor<float> g_glu, g_conv;  // inner gradients
-  if (kept) g_glu = Tensor<float>(Shape{B, H, d, 2 * d}, device), g_conv = Tensor<float>(Shape{B, 9, d}, device);
+  detail::KeptByMixer kept{Tensor<bf16>(Shape{B, N, 3 * C + 3 * d}, device), Tensor<bf16>(Shape{B, N, C + d}, device), {}, {}};
+  if (is_recorded(xs)) kept.g_glu = Tensor<float>(Shape{B, H, d, 2 * d}, device), kept.g_conv = Tensor<float>(Shape{B, 9, d}, device);
   const auto weights = [](const auto& of) {
     return MixerWeights<const T>{view(of(1)), of(2).data(), view(of(3)), view(of(4)), view(of(5)), view(of(6)), of(7).data()};
   };
-  const auto memory = [=]() mutable { return MixerKept{buffer.data(), answers.data(), g_glu.data(), g_conv.data()}; };
   Tensor<T> y(xs[0].shape(), device);
-  backend::ttt_mixer<T>(view(xs[0]), weights([&](std::size_t i) { return xs[i]; }), step, memory(), mutable_view(y));
+  backend::ttt_mixer<T>(view(xs[0]), weights([&](std::size_t i) { return xs[i]; }), step, kept.memory(), mutable_view(y));
   const std::int64_t macs = B * N * (C * (3 * C + 3 * d) + C * (C + d));
   count_macs(macs + B * (6 * H * N * d * d + 18 * N * d));
   const auto definition = [H, d](const Tensors<T>& t) {
     const TttWeights<T> start{reshape(t[3], {1, H, d, d}), reshape(t[4], {1, H, d, d}), reshape(t[5], {d, 1, 3, 3})};
     return linear(ttt_heads_by_ops<T>(linear(t[0], t[1], t[2]), start, false), t[6], t[7]);
   };
-  const auto fast_rule = [=](const Call<T>& c, const std::vector<bool>&) mutable {
+  const auto fast_rule = [=](const Call<T>& c, const std::vector<bool>&) {
     Tensors<T> dx;
     for (std::size_t i = 0; i < 8; ++i) dx.emplace_back(c.shape(i), device);
     const Tensor<T> g = contiguous(c.g);
     const MixerWeights<T> into{mutable_view(dx[1]), dx[2].data(), mutable_view(dx[3]), mutable_view(dx[4]), mutable_view(dx[5]), mutable_view(dx[6]),
                                dx[7].data()};
-    backend::ttt_mixer_pull<T>(view(c.in(0)), weights([&](std::size_t i) { return c.in(i); }), step, memory(), view(g), mutable_view(dx[0]), into);
+    backend::ttt_mixer_pull<T>(view(c.in(0)), weights([&](std::size_t i) { return c.in(i); }), step, detail::KeptByMixer(kept).memory(), view(g),
+                               mutable_view(dx[0]), into);
     count_macs(macs);
     return dx;
   };
