@@ -7,11 +7,12 @@
 
 #include "catch.hpp"
 #include "emulation.hpp"
-#include "tttlib/backend/cuda/matmul.hpp"
+#include "tttlib/backend/cuda/mlp.hpp"
 #include "tttlib/backend/cuda/norm.hpp"
 #include "tttlib/backend/cuda/verbs.hpp"
 #include "tttlib/core/upload.hpp"
 #include "tttlib/ops/ops.hpp"
+#include "tttlib/testing/compare.hpp"
 
 using namespace ttt;
 using namespace ttt::cuda_backend;
@@ -169,4 +170,31 @@ TEST_CASE("which matrices a BLAS reads as they are") {
   CHECK((layout(5, 1, 3, 77).possible && layout(5, 1, 3, 77).leading == 3));
   CHECK((layout(1, 1, 0, 0).possible && layout(1, 1, 0, 0).leading == 1));
   CHECK(!layout(3, 4, -4, 1).possible);                                    // flipped
+}
+
+TEST_CASE("matrices in bf16: products of any layout to float and to bf16, with a bias, and sums of columns") {
+  manual_seed(8);
+  const emulation::Launcher run("test", cuda());
+  const Tensor<bf16> a = cast<bf16>(randn<float>({37, 24})), b = cast<bf16>(randn<float>({24, 16})), a_there = a.to(cuda()), b_there = b.to(cuda());
+  const Tensor<float> bias = randn<float>({16}), bias_there = bias.to(cuda());
+  const Tensor<double> product = matmul(cast<double>(a), cast<double>(b));                                            // [37, 16]
+  const auto multiplied = [&](const Tensor<bf16>& x, const Tensor<bf16>& y, const float* with, auto c) {
+    multiply_bf16(run, view(x), view(y), with, mutable_view(c));
+    return c;
+  };
+  CHECK(relative_error(multiplied(a_there, b_there, nullptr, Tensor<float>(Shape{37, 16}, cuda())), product) < 1e-6);
+  CHECK(relative_error(multiplied(a_there, b_there, bias_there.data(), Tensor<float>(Shape{37, 16}, cuda())),
+                       add(product, cast<double>(bias))) < 1e-6);
+  CHECK(relative_error(multiplied(transpose(b_there), transpose(a_there), nullptr, Tensor<float>(Shape{16, 37}, cuda())), transpose(product)) < 1e-6);
+  const Tensor<bf16> every_second(a_there.storage(), 0, {37, 12}, {24, 2}), half(b_there.storage(), 0, {12, 16}, {16, 1});
+  const Tensor<double> few = matmul(slice(cast<double>(a), 1, 0, 24, 2), slice(cast<double>(b), 0, 0, 12));
+  CHECK(relative_error(multiplied(every_second, half, nullptr, Tensor<float>(Shape{37, 16}, cuda())), few) < 1e-6);
+  const Tensor<bf16> y = multiplied(a_there, b_there, bias_there.data(), Tensor<bf16>(Shape{37, 16}, cuda()));
+  CHECK(relative_error(y, cast<bf16>(add(product, cast<double>(cast<bf16>(bias))))) < 1e-4);  // but for sums beside a tie
+  for (const Shape& s : {Shape{37, 24}, Shape{5000, 3}, Shape{1, 300}, Shape{0, 4}}) {
+    const Tensor<bf16> x = cast<bf16>(randn<float>(s)), there = x.to(cuda());
+    Tensor<float> sums(Shape{s[1]}, cuda());
+    column_sums(run, view(there), sums.data());
+    CHECK(relative_error(sums, sum(cast<double>(x), 0)) < 1e-6);
+  }
 }

@@ -115,12 +115,12 @@ inline std::atomic<std::int64_t>& launches() {
 
 /// The matrices [batch, rows, columns] of an operand in numbers of T, from T or bf16.
 template <class T, class Data>
-std::vector<T> numbers_of(const cuda_backend::BlasMatrix<Data>& matrix, std::int64_t batch, std::int64_t rows, std::int64_t columns, bool transposed) {
+std::vector<T> numbers_of(const cuda_backend::BlasMatrix<Data>& from, std::int64_t batch, std::int64_t rows, std::int64_t columns, bool transposed) {
   std::vector<T> numbers;
   for (std::int64_t i = 0; i < batch * rows * columns; ++i) {
     const std::int64_t row = i / columns % rows, column = i % columns;
-    const std::int64_t at = i / (rows * columns) * matrix.step + (transposed ? row * matrix.leading + column : column * matrix.leading + row);
-    numbers.push_back(matrix.type == DType::bfloat16 ? convert<T>(static_cast<const bf16*>(matrix.data)[at]) : static_cast<const T*>(matrix.data)[at]);
+    const std::int64_t at = i / (rows * columns) * from.step + (transposed ? row * from.leading + column : column * from.leading + row);
+    numbers.push_back(from.type == DType::bfloat16 ? convert<T>(static_cast<const bf16*>(from.data)[at]) : static_cast<const T*>(from.data)[at]);
   }
   return numbers;
 }

@@ -134,6 +134,79 @@ TEST_CASE("products under bfloat16 are those of rounded operands, as on the CPU"
   CHECK(difference<double>([](const Tensors<double>& t) { return matmul(t[0], t[1]); }, {cast<double>(a), cast<double>(b)}) < rounding);
 }
 
+TEST_CASE("products under bfloat16 of operands in any layout", "[small]") {
+  manual_seed(33);
+  const MatmulPrecisionGuard guard(MatmulPrecision::bfloat16);
+  const auto product = [](const Tensors<float>& t) { return matmul(t[0], t[1]); };
+  const auto affine = [](const Tensors<float>& t) { return linear(t[0], t[1], t[2]); };
+  const Tensor<float> a = randn<float>({3, 4, 6, 5}), b = randn<float>({3, 4, 5, 7}), wide = randn<float>({3, 6, 4, 24}), w = randn<float>({8, 7});
+  constexpr double exact = 2e-6;  // the same numbers, summed in another order, by tensor cores with sums cut off, not rounded
+  CHECK(difference<float>(product, {a, b}) < exact);
+  CHECK(difference<float>([](const Tensors<float>& t) { return matmul(transpose(t[1]), transpose(t[0])); }, {a, b}) < exact);
+  for (const std::int64_t first : {8, 3}) {  // aligned to 16 bytes, and not
+    const auto heads = [first](const Tensors<float>& t) {
+      const Tensor<float> x = permute(slice(t[0], 3, first, first + 8), {0, 2, 1, 3});  // [B, H, N, d]
+      return matmul(x, transpose(x));
+    };
+    CHECK(difference<float>(heads, {wide}) < exact);
+  }
+  CHECK(difference<float>([](const Tensors<float>& t) { return matmul(slice(t[0], 3, 0, 16, 2), t[1]); }, {wide, w}) < exact);
+  CHECK(difference<float>([](const Tensors<float>& t) { return matmul(flip(t[0], -1), t[1]); }, {a, b}) < exact);
+  CHECK(difference<float>([](const Tensors<float>& t) { return matmul(broadcast_to(slice(t[0], 2, 0, 1), {3, 4, 6, 5}), t[1]); }, {a, b}) < exact);
+  CHECK(difference<float>([](const Tensors<float>& t) { return matmul(broadcast_to(t[0], {3, 4, 5, 7}), transpose(t[1])); },
+                          {randn<float>({1, 4, 5, 7}), b}) < exact);
+  for (const Shape& s : {Shape{1, 5, 9}, Shape{9, 1, 5}, Shape{5, 9, 1}, Shape{1, 1, 1}, Shape{70, 40, 24}, Shape{300, 129, 33}}) {
+    INFO("sizes " << s);
+    CHECK(difference<float>(product, {randn<float>({s[0], s[1]}), randn<float>({s[1], s[2]})}) < exact);
+    CHECK(difference<float>(affine, {randn<float>({s[0], s[1]}), randn<float>({s[2], s[1]}), randn<float>({s[2]})}) < exact);
+  }
+  CHECK(difference<float>(affine, {randn<float>({0, 5}), randn<float>({7, 5}), randn<float>({7})}) == 0);
+  CHECK(difference<float>(affine, {randn<float>({3, 0}), randn<float>({7, 0}), randn<float>({7})}) == 0);
+  CHECK(difference<float>(product, {randn<float>({2, 3, 0}), randn<float>({2, 0, 4})}) == 0);
+}
+
+TEST_CASE("the MLP under bfloat16 is the one whose hidden layer and cotangents are rounded") {
+  const auto rounded = [](const auto& x) { return cast<double>(cast<bf16>(x)); };
+  // x, w1, b1, w2, b2 and y's cotangent: y, then the cotangents of the five, in double between roundings.
+  const auto reference = [&](const Tensors<float>& t) {
+    const Tensor<double> x = rounded(t[0]), w1 = rounded(t[1]), w2 = rounded(t[3]), g = rounded(t[5]);
+    const Tensor<double> h = rounded(linear(x, w1, rounded(t[2]))), activated = rounded(gelu(h));
+    const Tensor<double> slope = vjp<double>([](const Tensor<double>& s) { return gelu(s); }, h, ones<double>(h.shape()));
+    const Tensor<double> dh = mul(rounded(matmul(g, w2)), slope), dh_rounded = rounded(dh);
+    return Tensors<double>{linear(activated, w2, cast<double>(t[4])), matmul(dh_rounded, w1), matmul(transpose(dh_rounded), x), sum(dh, 0),
+                           matmul(transpose(g), activated), sum(cast<double>(t[5]), 0)};
+  };
+  const auto f = [](const Tensors<float>& t) { return mlp(t[0], t[1], t[2], t[3], t[4]); };
+  struct Sizes {
+    std::int64_t R, C, M, out;
+  };
+  for (const Sizes& s : {Sizes{210, 12, 50, 7}, {70, 16, 136, 24}, {3, 8, 8, 8}, {1, 5, 3, 1}, {700, 24, 264, 136}}) {
+    INFO("rows " << s.R << ", widths " << s.C << ", " << s.M << ", " << s.out);
+    manual_seed(34);
+    const Tensors<float> all{randn<float>({s.R, s.C}),   randn<float>({s.M, s.C}), randn<float>({s.M}),
+                             randn<float>({s.out, s.M}), randn<float>({s.out}),    randn<float>({s.R, s.out})};
+    Tensors<float> there;
+    for (const Tensor<float>& x : all) there.push_back(x.to(cuda()));
+    const Tensors<float> xs(there.begin(), there.end() - 1);
+    const Tensors<double> expected = reference(all);
+    const MatmulPrecisionGuard guard(MatmulPrecision::bfloat16);
+    // Float sums that end beside a tie are rounded to the other side than double ones: rarely, and by 2⁻⁸ of themselves.
+    constexpr double bound = 2e-4;
+    CHECK(relative_error(no_grad([&] { return f(xs); }), expected[0]) < bound);
+    const Tensors<float> pulled = vjp<float>(f, xs, there[5]);
+    for (std::size_t i = 0; i < 5; ++i) {
+      INFO("cotangent of input " << i);
+      CHECK(relative_error(pulled[i], expected[i + 1]) < bound);
+      const auto of_one = [&](const Tensors<float>& t) {
+        Tensors<float> inputs = xs;
+        inputs[i] = t[0];
+        return f(inputs);
+      };
+      CHECK(vjp<float>(of_one, Tensors<float>{xs[i]}, there[5])[0].to_vector() == pulled[i].to_vector());
+    }
+  }
+}
+
 TEST_CASE("the MLP of many rows, with and without a hidden layer to keep") {
   manual_seed(32);
   const Tensors<double> xs{randn<double>({3, 70, 12}), randn<double>({50, 12}), randn<double>({50}), randn<double>({7, 50}), randn<double>({7})};

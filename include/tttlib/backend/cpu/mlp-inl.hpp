@@ -97,7 +97,9 @@ void mlp_pull(View<const T> x, View<const T> w1, View<const T> w2, const AnyArra
     }
     if (dx.data) first.multiply(rows_of(pulled, rows, M), nullptr, rows_of(dx.data + row * C, rows, C));             // x̄ [rows, C]
   });
-  const auto transposed = [](const View<const T>& v) { return View<const T>{v.data, {v.shape[1], v.shape[0]}, {v.strides[1], v.strides[0]}, v.device}; };
+  const auto transposed = [](const View<const T>& v) {
+    return View<const T>{v.data, {v.shape[1], v.shape[0]}, {v.strides[1], v.strides[0]}, v.device};
+  };
   if (dw1.data) matmul<T>(transposed(of_hidden), x, dw1);                                                           // [M, R] x [R, C]
   if (dw2.data) matmul<T>(transposed(g), of_activated, dw2);                                                        // [C', R] x [R, M]
   if (db1) reduce<T>(Reduction::sum, of_hidden, {db1, {1, M}, {M, 1}, cpu()});

@@ -32,7 +32,7 @@ struct GeluOfBf16 {
     if (first + 8 <= n) {
       float x[8];
       load_numbers(h + first, x);
-      for (float& value : x) value = formula::Gelu{}(value);
+      for (int k = 0; k < 8; ++k) x[k] = formula::Gelu{}(x[k]);
       store_numbers(x, activated + first);
     } else {
       for (std::int64_t at = first; at < n; ++at) activated[at] = bf16(formula::Gelu{}(float(h[at])));
@@ -41,7 +41,7 @@ struct GeluOfBf16 {
 };
 
 /// partial [parts, columns] = sums over the rows of a part of what `pass(row, column, x)` puts into x: numbers column … column + 7 of
-/// that row, or those of them that exist. Neighbouring threads have neighbouring columns; 16 rows are on their way at once.
+/// that row, or those of them that exist. Neighbouring threads have neighbouring columns; a block has 16 rows on their way at once.
 template <class Pass>
 struct ColumnSums {
   static constexpr int wide = 16, tall = block_threads / wide, tile = 8 * wide;  // columns of a block
@@ -103,9 +103,9 @@ template <class L, class Pass>
 void pass_with_column_sums(const L& run, const Pass& pass, std::int64_t rows, std::int64_t columns, float* sums) {
   using Program = ColumnSums<Pass>;
   if (columns == 0) return;
-  const std::int64_t tiles = (columns + Program::tile - 1) / Program::tile, wanted = std::clamp<std::int64_t>(8 * 132 / tiles, 1, 256);
-  const std::int64_t most = std::max<std::int64_t>((rows + Program::tall - 1) / Program::tall, 1), rows_of_part = (rows + std::min(wanted, most) - 1) / std::min(wanted, most);
-  const std::int64_t parts = rows_of_part > 0 ? (rows + rows_of_part - 1) / rows_of_part : 1;
+  const std::int64_t tiles = (columns + Program::tile - 1) / Program::tile, wanted = std::clamp<std::int64_t>(2048 / tiles, 1, 256);
+  const std::int64_t most = std::max<std::int64_t>((rows + Program::tall - 1) / Program::tall, 1), cut = std::min(wanted, most);
+  const std::int64_t rows_of_part = (rows + cut - 1) / cut, parts = rows_of_part > 0 ? (rows + rows_of_part - 1) / rows_of_part : 1;
   const Scratch<L, float> partial(run, parts * columns);
   run.blocks(parts * tiles, block_threads, shared_size<float>(Program::tall * Program::tile),
              Program{pass, partial.data(), rows, rows_of_part, static_cast<int>(columns), static_cast<int>(tiles)});
@@ -114,7 +114,7 @@ void pass_with_column_sums(const L& run, const Pass& pass, std::int64_t rows, st
              AddColumnParts{partial.data(), sums, static_cast<int>(parts), static_cast<int>(columns)});
 }
 
-/// Eight numbers of a row, or fewer at its end: `whole` where all of them may be moved at once.
+/// Eight numbers of a row, or the `left` ones at its end; `aligned`: eight may be moved at once.
 template <class T>
 TTT_DEVICE inline void load_row(const T* from, int left, bool aligned, float (&x)[8]) {
   if (aligned && left >= 8) return load_numbers(from, x);

@@ -18,7 +18,7 @@ bool fuses_mlp(const Tensor<T>& x, const Tensor<T>& w1, const Tensor<T>& b1, con
 }  // namespace detail
 
 /// linear(gelu(linear(x, w1, b1)), w2, b2):   x [.., C], w1 [M, C], b1 [M], w2 [C', M], b2 [C']   ->   [.., C'].
-/// Throws ShapeError if the widths differ.
+/// Where a GPU multiplies in bf16, it keeps the hidden layer in bf16. Throws ShapeError if the widths differ.
 template <class T>
 Tensor<T> mlp(const Tensor<T>& x, const Tensor<T>& w1, const Tensor<T>& b1, const Tensor<T>& w2, const Tensor<T>& b2) {
   const auto definition = [](const Tensors<T>& xs) { return linear(gelu(linear(xs[0], xs[1], xs[2])), xs[3], xs[4]); };
