@@ -1,6 +1,6 @@
 // Attention.
 #include "tttlib/backend/cuda/launcher.cuh"
-#include "tttlib/backend/cuda/attention.hpp"
+#include "tttlib/backend/cuda/attention_cores.hpp"
 
 namespace ttt::cuda_backend {
 template void add_attention<GpuLauncher>(Verbs<float>&);

@@ -1,7 +1,7 @@
 // The emulated GPU's tables, compiled once, and its registration when the test program starts.
 #include "emulation.hpp"
 
-#include "tttlib/backend/cuda/attention.hpp"
+#include "tttlib/backend/cuda/attention_cores.hpp"
 #include "tttlib/backend/cuda/conv.hpp"
 #include "tttlib/backend/cuda/elementwise.hpp"
 #include "tttlib/backend/cuda/index.hpp"

@@ -248,6 +248,33 @@ TEST_CASE("attention over several tiles, and heads so wide that tiles shrink", "
   }
 }
 
+TEST_CASE("attention whose products round to bf16 agrees with the definition within its rounding", "[small]") {
+  manual_seed(15);
+  struct Sizes {
+    std::int64_t B, H, N, M, d;
+  };
+  for (const Sizes& s : {Sizes{2, 3, 70, 45, 32}, {1, 2, 130, 64, 64}, {1, 1, 1, 3, 32}}) {
+    INFO(s.N << " queries, " << s.M << " keys of " << s.d);
+    const Tensors<double> xs{randn<double>({s.B, s.H, s.N, s.d}), randn<double>({s.B, s.H, s.M, s.d}), randn<double>({s.B, s.H, s.M, s.d})};
+    const Tensor<double> u = randn<double>(xs[0].shape());
+    Tensors<float> there;
+    for (const Tensor<double>& x : xs) there.push_back(cast<float>(x).to(cuda()));
+    const auto of_double = [](const Tensors<double>& t) { return attention(t[0], t[1], t[2]); };
+    const auto of_float = [](const Tensors<float>& t) { return attention(t[0], t[1], t[2]); };
+    Tensors<double> expected = vjp<double>(of_double, xs, u);
+    expected.push_back(of_double(xs));
+    const MatmulPrecisionGuard rounded(MatmulPrecision::bfloat16);
+    Tensors<float> found = vjp<float>(of_float, there, cast<float>(u).to(cuda()));
+    found.push_back(of_float(there));
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      INFO("tensor " << i);
+      const double error = relative_error(found[i], expected[i]);
+      CHECK(error < 1.5e-2);
+      CHECK(error > 1e-5);
+    }
+  }
+}
+
 TEST_CASE("random numbers are the CPU's: uniform ones bit for bit, normal ones but for the last bit") {
   for (const std::int64_t n : {1, 1000}) {
     const auto same = [](const auto& draw) {

@@ -192,10 +192,4 @@ void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<cons
   if (heads * s.M > 0) run.blocks(heads * s.key_tiles(), attention_threads, s.shared_bytes<T>(), AttentionPullKeys<T>{in, dk, dv});
 }
 
-template <class L, class T>
-void add_attention(Verbs<T>& verbs) {
-  verbs.attention = attention<L, T>;
-  verbs.attention_pull = attention_pull<L, T>;
-}
-
 }  // namespace ttt::cuda_backend

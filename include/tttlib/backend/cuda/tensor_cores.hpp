@@ -7,6 +7,8 @@
 /// Elsewhere than on a GPU the same sums are made of the same numbers, one by one.
 
 #include <cstdint>
+#include <initializer_list>
+#include <type_traits>
 
 #include "tttlib/backend/cuda/tiles.hpp"
 #include "tttlib/backend/cuda/words.hpp"
@@ -160,12 +162,22 @@ TTT_DEVICE void load_pairs(const Block& block, const Tokens<const S>& x, std::in
   }
 }
 
-/// Whether `load_pairs`, `load_two` and `store_two` can walk over these tokens of heads of D numbers.
+/// Whether kernels on tensor cores can walk over these tokens of heads of width d.
 template <class S>
-bool fits_tensor_cores(const Tokens<S>& x) {
+bool fits_tensor_cores(std::int64_t d, std::initializer_list<Tokens<S>> all) {
   constexpr std::int64_t numbers = 16 / static_cast<std::int64_t>(sizeof(S));
-  return x.step_channel == 1 && x.step_token % numbers == 0 && x.step_head % numbers == 0 && x.step_image % numbers == 0 &&
-         reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
+  if (d != 32 && d != 64) return false;
+  for (const Tokens<S>& x : all)
+    if (x.step_channel != 1 || x.step_token % numbers != 0 || x.step_head % numbers != 0 || x.step_image % numbers != 0 ||
+        reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0)
+      return false;
+  return true;
+}
+/// Calls f(width) with the width of such heads as a constant.
+template <class F>
+void with_core_width(std::int64_t d, const F& f) {
+  if (d == 32) f(std::integral_constant<int, 32>{});
+  else f(std::integral_constant<int, 64>{});
 }
 
 }  // namespace ttt::cuda_backend

@@ -119,15 +119,7 @@ void sum_core_parts(const L& run, const CoreSizes& s, const float* partial, std:
   const std::int64_t step = s.H * 2 * d * d;
   sum_parts<L, float>(run, partial, s.parts, step, {s.parts * step, 1}, {s.B, step}, y, {step, 1});
 }
-/// Whether the heads' width and layout suit the kernels on tensor cores.
-template <class S>
-bool glu_fits_cores(std::int64_t d, std::initializer_list<Tokens<S>> all) {
-  if (d != 32 && d != 64) return false;
-  for (const Tokens<S>& x : all)
-    if (!fits_tensor_cores(x)) return false;
-  return true;
-}
-/// o [B, H, N, d] from q, k, v [B, H, N, d], of float or bf16; keeps g [B, H, d, 2d] in `gradient` unless that is null. Needs `glu_fits_cores`.
+/// o [B, H, N, d] from q, k, v [B, H, N, d], of float or bf16; keeps g [B, H, d, 2d] in `gradient` unless that is null. Needs `fits_tensor_cores`.
 template <class L, int D, class S>
 void ttt_glu_by_cores(View<const S> q, View<const S> k, View<const S> v, const GluWeights<float>& w, const TttStep& step, float* gradient,
                       View<S> o) {
