@@ -93,6 +93,26 @@ Work model_work(const std::string& name, const ModelOptions& options, bool train
   return {step, macs, 0};
 }
 
+/// The kernels between the projections of a block that keeps bf16 there (ttt/ttt_mixer.hpp), forward, or forward and back.
+std::function<void()> heads_in_bf16(const Tensor<bf16>& qkv, const TttWeights<float>& w0, bool train) {
+  const std::int64_t B = qkv.size(0), h = qkv.size(1), w = qkv.size(2), H = w0.heads(), d = w0.width();
+  const Device device = qkv.device();
+  const Tensor<float> w1 = reshape(w0.w1, {H, d, d}), w2 = reshape(w0.w2, {H, d, d}), w3 = reshape(w0.w3, {1, d, 3, 3});
+  const TttStep step{.rate = 1, .loss_scale = losses::block_scale};
+  const Tensor<bf16> cotangent = cast<bf16>(randn<float>({B, h, w, (H + 1) * d}, device));                  // [B, h, w, C + d]
+  return [=] {
+    Tensor<bf16> o(Shape{B, h, w, (H + 1) * d}, device);                                                    // [B, h, w, C + d]
+    Tensor<float> g_glu, g_conv;                                                                            // [B, H, d, 2d], [B, 9, d]
+    if (train) g_glu = Tensor<float>(Shape{B, H, d, 2 * d}, device), g_conv = Tensor<float>(Shape{B, 9, d}, device);
+    backend::ttt_heads_bf16(view(qkv), view(w1), view(w2), view(w3), step, g_glu.data(), g_conv.data(), mutable_view(o));
+    if (!train) return;
+    Tensor<bf16> dqkv(qkv.shape(), device);
+    Tensor<float> dw1(w1.shape(), device), dw2(w2.shape(), device), dw3(w3.shape(), device);
+    backend::ttt_heads_bf16_pull<float>(view(qkv), view(w1), view(w2), view(w3), step, g_glu.data(), g_conv.data(), view(cotangent),
+                                        mutable_view(dqkv), mutable_view(dw1), mutable_view(dw2), mutable_view(dw3));
+  };
+}
+
 /// The heads of one block of ViT³-S, from q, k, v of all tokens to their answers; training: forward, and backward to q, k, v
 /// and the weights.
 Work heads_work(TttPath path, bool train, std::int64_t batch, std::int64_t side, Device device) {
@@ -106,6 +126,7 @@ Work heads_work(TttPath path, bool train, std::int64_t batch, std::int64_t side,
   // Forward reads qkv and writes as many answers; the way back reads qkv and the answers' cotangent, and writes qkv's.
   const double channels = static_cast<double>((H + 1) * d) * (train ? 4 + 7 : 4), width = matmul_precision() == MatmulPrecision::bfloat16 ? 2 : 4;
   const double bytes = channels * width * static_cast<double>(grid * grid);
+  if (path == TttPath::fused && backend::fuses_ttt_mixer<float>(device, d)) return {heads_in_bf16(cast<bf16>(qkv), w0, train), macs, bytes};
   if (!train) {
     const auto step = [=] {
       const NoGradGuard guard;

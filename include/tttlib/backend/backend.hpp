@@ -211,10 +211,23 @@ void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<con
   TTT_RUN(o, ttt_dwconv_pull, q, k, v, w, step, gradient, o, dq, dk, dv, dw);
 }
 #undef TTT_RUN
-/// Whether `ttt_mixer` has a kernel for heads of width d: on GPUs, where products of floats round to bf16.
+/// Whether `ttt_heads_bf16` and `ttt_mixer` have kernels for heads of width d: on GPUs, where products of floats round to bf16.
 template <class T>
 bool fuses_ttt_mixer(Device device, std::int64_t d) {
   return std::is_same_v<T, float> && !device.is_cpu() && matmul_precision() == MatmulPrecision::bfloat16 && (d == 32 || d == 64);
+}
+/// o [B, h, w, C + d], the answers of all heads, from a buffer qkv [B, h, w, 3C + 3d], both of bf16; w1, w2 [H, d, d], w3 [1, d, 3, 3]; keeps
+/// the inner gradients [B, H, d, 2d] and [B, 9, d] unless null
+template <class T>
+void ttt_heads_bf16(View<const bf16> qkv, View<const T> w1, View<const T> w2, View<const T> w3, const TttStep& step, T* g_glu, T* g_conv,
+                    View<bf16> o) {
+  cuda_verbs<T>().ttt_heads_bf16(qkv, w1, w2, w3, step, g_glu, g_conv, o);
+}
+/// their cotangents, through the inner step, from that of o
+template <class T>
+void ttt_heads_bf16_pull(View<const bf16> qkv, View<const T> w1, View<const T> w2, View<const T> w3, const TttStep& step, const T* g_glu,
+                         const T* g_conv, View<const bf16> o, View<bf16> dqkv, View<T> dw1, View<T> dw2, View<T> dw3) {
+  cuda_verbs<T>().ttt_heads_bf16_pull(qkv, w1, w2, w3, step, g_glu, g_conv, o, dqkv, dw1, dw2, dw3);
 }
 /// y = proj(heads(qkv(x))): a whole TTT block, x and y [B, h, w, C]; what lies between is rounded to bf16 and kept
 template <class T>

@@ -122,7 +122,11 @@ struct Verbs {
   void (*ttt_glu_pull)(X q, X k, X v, X w1, X w2, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw1, Y dw2);
   void (*ttt_dwconv)(X q, X k, X v, X w, const TttStep& step, T* gradient, Y o);
   void (*ttt_dwconv_pull)(X q, X k, X v, X w, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw);
-  void (*ttt_mixer)(X x, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, Y y);  // of float alone
+  // Those of float alone, for heads on tensor cores:
+  void (*ttt_heads_bf16)(View<const bf16> qkv, X w1, X w2, X w3, const TttStep& step, T* g_glu, T* g_conv, View<bf16> o);
+  void (*ttt_heads_bf16_pull)(View<const bf16> qkv, X w1, X w2, X w3, const TttStep& step, const T* g_glu, const T* g_conv, View<const bf16> o,
+                              View<bf16> dqkv, Y dw1, Y dw2, Y dw3);
+  void (*ttt_mixer)(X x, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, Y y);
   void (*ttt_mixer_pull)(X x, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, X g, Y dx, const MixerWeights<T>& dw);
   void (*adamw)(const std::vector<AdamWParameter<T>>& parameters, const AdamWStep& step, Device device);
   void (*global_norm)(const std::vector<ConstArray<T>>& arrays, double max_norm, double* norm_and_scale, Device device);

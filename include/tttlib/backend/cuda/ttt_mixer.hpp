@@ -10,76 +10,101 @@
 
 namespace ttt::cuda_backend {
 
-struct MixerSizes {
-  std::int64_t B, h, w, C, H, d, R, width;  // width: 3C + 3d
-  MixerSizes(const Shape& x, const Shape& w1)
-      : B(x[0]), h(x[1]), w(x[2]), C(x[3]), H(w1[0]), d(w1[1]), R(B * h * w), width(3 * (H + 1) * d) {}
+/// A buffer [B, h, w, ..] of all heads' channels, part by part: first those of the H heads, then those of the extra head.
+template <class T>
+struct HeadsBuffer {
+  View<T> all;
+  std::int64_t H, d, parts;
+  HeadsBuffer(const View<T>& of, const Shape& w1) : all(of), H(w1[0]), d(w1[1]), parts(of.shape[3] / ((H + 1) * d)) {}
 
-  /// Part i of q, k, v [B, H, N, d] in rows of `row` numbers.
-  template <class T>
-  View<T> heads(T* rows, std::int64_t row, std::int64_t i, Device device) const {
-    return {rows + i * C, {B, H, h * w, d}, {h * w * row, d, row, 1}, device};
+  /// Part i of the H heads [B, H, N, d].
+  View<T> glu(std::int64_t i) const {
+    const std::int64_t row = all.shape[3], N = all.shape[1] * all.shape[2];
+    return {all.data + i * H * d, {all.shape[0], H, N, d}, {N * row, d, row, 1}, all.device};
   }
-  /// Part i of those of the extra head [B, h, w, d], which follow `parts` parts of the others.
+  /// Part i of the extra head [B, h, w, d].
+  View<T> conv(std::int64_t i) const {
+    return {all.data + (parts * H + i) * d, {all.shape[0], all.shape[1], all.shape[2], d}, contiguous_strides(all.shape), all.device};
+  }
+};
+
+template <class L>
+void ttt_heads_bf16(View<const bf16> qkv, View<const float> w1, View<const float> w2, View<const float> w3, const TttStep& step, float* g_glu,
+                    float* g_conv, View<bf16> o) {
+  const HeadsBuffer<const bf16> in(qkv, w1.shape);
+  const HeadsBuffer<bf16> out(o, w1.shape);
+  with_core_width(in.d, [&](auto d) {
+    ttt_glu_by_cores<L, d, bf16>(in.glu(0), in.glu(1), in.glu(2), {w1, w2}, step, g_glu, out.glu(0));
+  });
+  ttt_dwconv<L, float, bf16>(in.conv(0), in.conv(1), in.conv(2), w3, step, g_conv, out.conv(0));
+}
+template <class L>
+void ttt_heads_bf16_pull(View<const bf16> qkv, View<const float> w1, View<const float> w2, View<const float> w3, const TttStep& step,
+                         const float* g_glu, const float* g_conv, View<const bf16> o, View<bf16> dqkv, View<float> dw1, View<float> dw2,
+                         View<float> dw3) {
+  const HeadsBuffer<const bf16> in(qkv, w1.shape), cotangent(o, w1.shape);
+  const HeadsBuffer<bf16> to(dqkv, w1.shape);
+  with_core_width(in.d, [&](auto d) {
+    ttt_glu_pull_by_cores<L, d, bf16>(in.glu(0), in.glu(1), in.glu(2), {w1, w2}, step, g_glu, cotangent.glu(0), to.glu(0), to.glu(1), to.glu(2), dw1,
+                                      dw2);
+  });
+  ttt_dwconv_pull<L, float, bf16>(in.conv(0), in.conv(1), in.conv(2), w3, step, g_conv, cotangent.conv(0), to.conv(0), to.conv(1), to.conv(2), dw3);
+}
+
+/// The rows of tokens of a mixer: x and y [B, h, w, C], buffers [B, h, w, 3C + 3d] and [B, h, w, C + d].
+struct MixerRows {
+  std::int64_t B, h, w, C, d, R;
+  Device device;
+  MixerRows(const View<const float>& x, const Shape& w1)
+      : B(x.shape[0]), h(x.shape[1]), w(x.shape[2]), C(x.shape[3]), d(w1[1]), R(B * h * w), device(x.device) {}
+  std::int64_t width() const { return 3 * C + 3 * d; }
   template <class T>
-  View<T> extra(T* rows, std::int64_t row, std::int64_t i, std::int64_t parts, Device device) const {
-    return {rows + parts * C + i * d, {B, h, w, d}, {h * w * row, w * row, row, 1}, device};
+  View<T> rows(T* data, std::int64_t width) const { return {data, {R, width}, {width, 1}, device}; }
+  template <class T>
+  View<T> grid(T* data, std::int64_t width) const {
+    const Shape shape{B, h, w, width};
+    return {data, shape, contiguous_strides(shape), device};
   }
 };
 
 /// y [B, h, w, C] from x [B, h, w, C], both with rows side by side.
 template <class L>
 void ttt_mixer(View<const float> x, const MixerWeights<const float>& w, const TttStep& step, const MixerKept& kept, View<float> y) {
-  const MixerSizes s(x.shape, w.w1.shape);
-  if (s.R == 0) return;
-  const Device device = y.device;
-  const L run("ttt_mixer", device);
-  const std::int64_t width = s.width, out = s.C + s.d;
-  const RoundedOperands<L, 3> rounded(run, {View<const float>{x.data, {s.R, s.C}, {s.C, 1}, device}, w.qkv, w.proj});
-  multiply_bf16<L, bf16>(run, rounded[0], transposed(rounded[1]), w.qkv_bias, rows_at(kept.qkv, s.R, width, width, device));
-  const bf16* qkv = kept.qkv;
-  with_core_width(s.d, [&](auto d) {
-    ttt_glu_by_cores<L, d, bf16>(s.heads(qkv, width, 0, device), s.heads(qkv, width, 1, device), s.heads(qkv, width, 2, device), {w.w1, w.w2}, step,
-                                 kept.g_glu, s.heads(kept.answers, out, 0, device));
-  });
-  ttt_dwconv<L, float, bf16>(s.extra(qkv, width, 0, 3, device), s.extra(qkv, width, 1, 3, device), s.extra(qkv, width, 2, 3, device), w.w3, step,
-                             kept.g_conv, s.extra(kept.answers, out, 0, 1, device));
-  const View<const bf16> answers{kept.answers, {s.R, out}, {out, 1}, device};                      // [R, C + d]
-  multiply_bf16<L, float>(run, answers, transposed(rounded[2]), w.proj_bias, rows_at(y.data, s.R, s.C, s.C, device));
+  const MixerRows s(x, w.w1.shape);
+  const L run("ttt_mixer", s.device);
+  const bf16 *qkv = kept.qkv, *answers = kept.answers;
+  const RoundedOperands<L, 3> rounded(run, {s.rows(x.data, s.C), w.qkv, w.proj});
+  multiply_bf16<L, bf16>(run, rounded[0], transposed(rounded[1]), w.qkv_bias, s.rows(kept.qkv, s.width()));              // [R, 3C + 3d]
+  ttt_heads_bf16<L>(s.grid(qkv, s.width()), w.w1, w.w2, w.w3, step, kept.g_glu, kept.g_conv, s.grid(kept.answers, s.C + s.d));
+  multiply_bf16<L, float>(run, s.rows(answers, s.C + s.d), transposed(rounded[2]), w.proj_bias, s.rows(y.data, s.C));    // [R, C]
 }
 
 /// The cotangents of x and of all weights from that of y, g [B, h, w, C].
 template <class L>
 void ttt_mixer_pull(View<const float> x, const MixerWeights<const float>& w, const TttStep& step, const MixerKept& kept, View<const float> g,
                     View<float> dx, const MixerWeights<float>& dw) {
-  const MixerSizes s(x.shape, w.w1.shape);
-  const Device device = g.device;
-  const L run("ttt_mixer_pull", device);
-  const std::int64_t width = s.width, out = s.C + s.d;
-  const RoundedOperands<L, 3> rounded(run, {View<const float>{x.data, {s.R, s.C}, {s.C, 1}, device}, w.qkv, w.proj});
+  const MixerRows s(x, w.w1.shape);
+  const L run("ttt_mixer_pull", s.device);
+  const std::int64_t width = s.width(), out = s.C + s.d;
+  const bf16 *qkv = kept.qkv, *answers = kept.answers;
+  const RoundedOperands<L, 3> rounded(run, {s.rows(x.data, s.C), w.qkv, w.proj});
   const Scratch<L, bf16> of_y(run, s.R * s.C), of_answers(run, s.R * out), of_qkv(run, s.R * width);
-  const View<bf16> dy = rows_at(of_y.data(), s.R, s.C, s.C, device), danswers = rows_at(of_answers.data(), s.R, out, out, device);
-  const View<bf16> dqkv = rows_at(of_qkv.data(), s.R, width, width, device);
-  pass_with_column_sums(run, RoundRows{g.data, dy.data, s.C, static_cast<int>(s.C), reinterpret_cast<std::uintptr_t>(g.data) % 16 == 0}, s.R, s.C,
-                        dw.proj_bias);
-  multiply_bf16<L, bf16>(run, dy, rounded[2], nullptr, danswers);                                  // [R, C] x [C, C + d]
-  multiply_bf16<L, float>(run, transposed(dy), rows_at(kept.answers, s.R, out, out, device), nullptr, dw.proj);   // [C, R] x [R, C + d]
-  const bf16 *qkv = kept.qkv, *cotangent = danswers.data;
-  with_core_width(s.d, [&](auto d) {
-    ttt_glu_pull_by_cores<L, d, bf16>(s.heads(qkv, width, 0, device), s.heads(qkv, width, 1, device), s.heads(qkv, width, 2, device), {w.w1, w.w2},
-                                      step, kept.g_glu, s.heads(cotangent, out, 0, device), s.heads(dqkv.data, width, 0, device),
-                                      s.heads(dqkv.data, width, 1, device), s.heads(dqkv.data, width, 2, device), dw.w1, dw.w2);
-  });
-  ttt_dwconv_pull<L, float, bf16>(s.extra(qkv, width, 0, 3, device), s.extra(qkv, width, 1, 3, device), s.extra(qkv, width, 2, 3, device), w.w3, step,
-                                  kept.g_conv, s.extra(cotangent, out, 0, 1, device), s.extra(dqkv.data, width, 0, 3, device),
-                                  s.extra(dqkv.data, width, 1, 3, device), s.extra(dqkv.data, width, 2, 3, device), dw.w3);
+  const View<const bf16> dy = s.rows<const bf16>(of_y.data(), s.C), dqkv = s.rows<const bf16>(of_qkv.data(), width);
+  const bool aligned = reinterpret_cast<std::uintptr_t>(g.data) % 16 == 0;
+  pass_with_column_sums(run, RoundRows{g.data, of_y.data(), s.C, static_cast<int>(s.C), aligned}, s.R, s.C, dw.proj_bias);
+  multiply_bf16<L, bf16>(run, dy, rounded[2], nullptr, s.rows(of_answers.data(), out));                                  // [R, C] x [C, C + d]
+  multiply_bf16<L, float>(run, transposed(dy), s.rows(answers, out), nullptr, dw.proj);                                  // [C, R] x [R, C + d]
+  ttt_heads_bf16_pull<L>(s.grid(qkv, width), w.w1, w.w2, w.w3, step, kept.g_glu, kept.g_conv, s.grid<const bf16>(of_answers.data(), out),
+                         s.grid(of_qkv.data(), width), dw.w1, dw.w2, dw.w3);
   column_sums(run, dqkv, dw.qkv_bias);
-  multiply_bf16<L, float>(run, dqkv, rounded[1], nullptr, rows_at(dx.data, s.R, s.C, s.C, device));  // [R, W] x [W, C]
-  multiply_bf16<L, float>(run, transposed(dqkv), rounded[0], nullptr, dw.qkv);                     // [W, R] x [R, C]
+  multiply_bf16<L, float>(run, dqkv, rounded[1], nullptr, s.rows(dx.data, s.C));                                         // [R, 3C + 3d] x [3C + 3d, C]
+  multiply_bf16<L, float>(run, transposed(dqkv), rounded[0], nullptr, dw.qkv);                                           // [3C + 3d, R] x [R, C]
 }
 
 template <class L>
 void add_ttt_mixers(Verbs<float>& verbs) {
+  verbs.ttt_heads_bf16 = ttt_heads_bf16<L>;
+  verbs.ttt_heads_bf16_pull = ttt_heads_bf16_pull<L>;
   verbs.ttt_mixer = ttt_mixer<L>;
   verbs.ttt_mixer_pull = ttt_mixer_pull<L>;
 }
