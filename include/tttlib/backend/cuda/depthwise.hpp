@@ -53,51 +53,68 @@ TTT_DEVICE void add_row(const ThreePixels<S, n>& x, const NineTaps<T, n>& w, int
     for (int i = 0; i < n; ++i) to.at[i] += convert<T>(x.pixel[b].at[i]) * w.tap[a * 3 + b].at[i];
 }
 
+/// use(row, slot) for first ≤ row ≤ last in order, after load(row, slot) `ahead` rows earlier, 1 or 2. Three slots take turns
+/// by name: a move of what is still on its way from memory would wait for it.
+template <class Slot, int ahead, class Load, class Use>
+TTT_DEVICE void each_row(int first, int last, const Load& load, const Use& use) {
+  Slot a, b, c;
+  const auto turn = [&](int row, const Slot& now, Slot& next, Slot& after) {
+    if (row > last) return;
+    if (row + ahead <= last) load(row + ahead, ahead == 1 ? next : after);
+    use(row, now);
+  };
+  load(first, a);
+  if (ahead == 2 && first + 1 <= last) load(first + 1, b);
+  for (int row = first; row <= last; row += 3) {
+    turn(row, a, b, c);
+    turn(row + 1, b, c, a);
+    turn(row + 2, c, a, b);
+  }
+}
+
 /// write(r, y[r, column]) for first ≤ r < last, y = conv(x, w): every row of x is read once, `ahead` rows before it is used.
 template <int ahead, class T, class S, int n, class Write>
 TTT_DEVICE void convolve_column(const Plane<const S>& x, const NineTaps<T, n>& w, int column, int first, int last, const Write& write) {
+  using Row = ThreePixels<S, n>;
   Channels<T, n> above{}, here{};  // what is known of y[row − 1] and of y[row]
-  ThreePixels<S, n> next[ahead];
-  for (int i = 0; i < ahead; ++i) next[i].read(x, first - 1 + i, column);
-  for (int row = first - 1; row <= last; ++row) {
-    const ThreePixels<S, n> now = next[0];
-    for (int i = 1; i < ahead; ++i) next[i - 1] = next[i];
-    if (row + ahead <= last) next[ahead - 1].read(x, row + ahead, column);
-    Channels<T, n> below{};
-    if (row >= 0 && row < x.rows) {
-      add_row(now, w, 2, above);
-      add_row(now, w, 1, here);
-      add_row(now, w, 0, below);
-    }
-    if (row > first) write(row - 1, above);
-    above = here, here = below;
-  }
+  each_row<Row, ahead>(
+      first - 1, last, [&](int row, Row& to) { to.read(x, row, column); },
+      [&](int row, const Row& now) {
+        Channels<T, n> below{};
+        if (row >= 0 && row < x.rows) {
+          add_row(now, w, 2, above);
+          add_row(now, w, 1, here);
+          add_row(now, w, 0, below);
+        }
+        if (row > first) write(row - 1, above);
+        above = here, here = below;
+      });
 }
 /// sums += x[r + a − 1, column + b − 1]·g[r, column] over first ≤ r < last, at tap [a, b].
 template <int ahead, class T, class S, int n>
 TTT_DEVICE void correlate_column(const Plane<const S>& x, const Plane<const S>& g, int column, int first, int last, NineTaps<T, n>& sums) {
-  Channels<S, n> above{}, here{}, below[ahead];  // g[row − 1], g[row], and from g[row + 1] on; zero outside of these rows
-  ThreePixels<S, n> next[ahead];
-  for (int i = 0; i < ahead; ++i) {
-    next[i].read(x, first - 1 + i, column);
-    below[i] = g.template read<n>(first + i < last ? first + i : -1, column);
-  }
-  for (int row = first - 1; row <= last; ++row) {
-    const ThreePixels<S, n> now = next[0];
-    const Channels<S, n> after = below[0];
-    for (int i = 1; i < ahead; ++i) next[i - 1] = next[i], below[i - 1] = below[i];
-    if (row + ahead <= last) next[ahead - 1].read(x, row + ahead, column);
-    below[ahead - 1] = g.template read<n>(row + ahead + 1 < last ? row + ahead + 1 : -1, column);
-    if (row >= 0 && row < x.rows)
-      for (int b = 0; b < 3; ++b)
-        for (int i = 0; i < n; ++i) {
-          const T value = convert<T>(now.pixel[b].at[i]);
-          sums.tap[b].at[i] += value * convert<T>(after.at[i]);
-          sums.tap[3 + b].at[i] += value * convert<T>(here.at[i]);
-          sums.tap[6 + b].at[i] += value * convert<T>(above.at[i]);
-        }
-    above = here, here = after;
-  }
+  struct Rows {
+    ThreePixels<S, n> x;
+    Channels<S, n> g;  // of the next row; zeros outside of these rows
+  };
+  Channels<S, n> above{}, here{};  // g[row − 1], g[row]
+  each_row<Rows, ahead>(
+      first - 1, last,
+      [&](int row, Rows& to) {
+        to.x.read(x, row, column);
+        to.g = g.template read<n>(row + 1 < last ? row + 1 : -1, column);
+      },
+      [&](int row, const Rows& now) {
+        if (row >= 0 && row < x.rows)
+          for (int b = 0; b < 3; ++b)
+            for (int i = 0; i < n; ++i) {
+              const T value = convert<T>(now.x.pixel[b].at[i]);
+              sums.tap[b].at[i] += value * convert<T>(now.g.at[i]);
+              sums.tap[3 + b].at[i] += value * convert<T>(here.at[i]);
+              sums.tap[6 + b].at[i] += value * convert<T>(above.at[i]);
+            }
+        above = here, here = now.g;
+      });
 }
 
 /// at(t) becomes the sum over the threads of t's warp that are t modulo `apart` (a power of two), in each of them.
