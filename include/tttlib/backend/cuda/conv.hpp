@@ -41,11 +41,24 @@ struct GatherPatches {
     const int right = static_cast<int>(window.dilation[1]);
     const Plane<const T> from = plane_of(x, first_image + image, 0);
     T* to = patches + std::int64_t(line) * out_columns * kh * taps * run;
-    block.each_of(kh * out_columns * taps * packs, [&](int i) {                                    // in the order of x
-      const int above = i / packs, pack = i - above * packs, cell = taps == 1 ? above : above / taps, tap = above - cell * taps;
-      const int a = cell / out_columns, column = cell - a * out_columns;
-      *reinterpret_cast<Channels<T, n>*>(to + (((column * kh + a) * taps + tap) * run + pack * n)) =
-          from.from_channel(pack * n).template read<n>(top + a * down, left + column * across + tap * right);
+    const int count = kh * out_columns * taps * packs, threads = block.threads();
+    constexpr int batch = 4;  // loads on their way at once
+    block.each_thread([&](int t) {
+      for (int first = t; first < count; first += batch * threads) {
+        Channels<T, n> value[batch];
+        int at[batch];
+        for (int k = 0; k < batch; ++k) {                                                          // in the order of x
+          const int i = first + k * threads;
+          at[k] = -1;
+          if (i >= count) continue;
+          const int above = i / packs, pack = i - above * packs, cell = taps == 1 ? above : above / taps, tap = above - cell * taps;
+          const int a = cell / out_columns, column = cell - a * out_columns;
+          value[k] = from.from_channel(pack * n).template read<n>(top + a * down, left + column * across + tap * right);
+          at[k] = ((column * kh + a) * taps + tap) * run + pack * n;
+        }
+        for (int k = 0; k < batch; ++k)
+          if (at[k] >= 0) *reinterpret_cast<Channels<T, n>*>(to + at[k]) = value[k];
+      }
     });
   }
 };
