@@ -4,8 +4,9 @@
 /// docs/derivation.md). Numbers are stored as S and computed with as T.
 /// Legend: B images, h × w tokens, d channels; c = loss_scale/(h·w); η rate; U, G outer gradients of the trained kernel and
 /// of the inner gradient g.
-/// Multiply-accumulates per image and channel: 18·h·w forward, 36·h·w backward. Bytes: q, k, v and o once each from memory
-/// into shared memory, of where larger images do not fit from cache; 9d numbers per image for g.
+/// Multiply-accumulates per image and channel: 18·h·w forward, 36·h·w backward. Bytes: q, k, v and o (and
+/// dq, dk, dv) once each; what is read goes to shared memory, or, of images too large for that, is read three times, from
+/// cache but for the first time. 9d numbers per image for g.
 
 #include <cmath>
 #if defined(__CUDACC__)
