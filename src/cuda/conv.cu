@@ -1,5 +1,5 @@
 // Convolutions.
-#include "tttlib/backend/cuda/launcher.cuh"
+#include "tttlib/backend/cuda/cublas.cuh"
 #include "tttlib/backend/cuda/conv.hpp"
 
 namespace ttt::cuda_backend {

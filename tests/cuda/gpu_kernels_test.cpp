@@ -236,6 +236,88 @@ TEST_CASE("convolutions whose weights' gradients need several parts", "[small]")
   CHECK(difference<double>(depthwise({.padding = 1}), {randn<double>({0, 4, 4, 6}), randn<double>({6, 1, 3, 3})}) == 0);
 }
 
+TEST_CASE("convolutions as products of patches: disjoint, overlapping, dilated, of one tap, of slices", "[small]") {
+  manual_seed(41);
+  const auto conv = [](const Conv2dOptions& o) { return [o](const Tensors<double>& t) { return conv2d(t[0], t[1], {}, o); }; };
+  const Tensor<double> x = randn<double>({3, 19, 23, 4});
+  CHECK(difference<double>(conv({.stride = 16}), {randn<double>({2, 35, 48, 3}), randn<double>({5, 3, 16, 16})}) < rounding);
+  CHECK(difference<double>(conv({.stride = {3, 2}}), {x, randn<double>({5, 4, 3, 2})}) < rounding);
+  CHECK(difference<double>(conv({.padding = {1, 2}}), {x, randn<double>({5, 4, 3, 3})}) < rounding);
+  CHECK(difference<double>(conv({.stride = 2, .padding = 1}), {randn<double>({3, 9, 8, 3}), randn<double>({6, 3, 3, 3})}) < rounding);
+  CHECK(difference<double>(conv({.stride = {3, 2}, .padding = 3, .dilation = {2, 3}}), {x, randn<double>({5, 4, 3, 3})}) < rounding);
+  CHECK(difference<double>(conv({}), {x, randn<double>({7, 4, 1, 1})}) < rounding);
+  CHECK(difference<double>(conv({.stride = 2}), {x, randn<double>({7, 4, 1, 1})}) < rounding);
+  for (const std::int64_t first : {0, 1, 2})  // at every alignment; pixels are no rows of a matrix
+    CHECK(difference<double>(
+              [&](const Tensors<double>& t) {
+                const Tensor<double> y = conv2d(slice(slice(t[0], 3, first, first + 2), 1, 2, 11), t[1], {}, {.padding = 1});
+                return add(slice(y, 3, 0, 2), conv2d(slice(t[0], 3, first, first + 2), t[2], {}, {.stride = {2, 1}}));
+              },
+              {randn<double>({3, 17, 17, 4}), randn<double>({5, 2, 3, 3}), randn<double>({2, 2, 1, 1})}) < rounding);
+}
+
+TEST_CASE("a convolution whose patches come in two pieces") {
+  manual_seed(46);
+  const auto conv = [](const Tensors<double>& t) { return conv2d(t[0], t[1], {}, {.padding = 8}); };  // 1.3 · 2^24 numbers
+  CHECK(difference<double>(conv, {randn<double>({20, 64, 64, 1}), randn<double>({2, 1, 16, 16})}) < rounding);
+}
+
+TEST_CASE("convolutions under bfloat16 are those of rounded operands, as on the CPU", "[small]") {
+  manual_seed(42);
+  const Tensors<float> xs{randn<float>({2, 9, 9, 6}), randn<float>({8, 6, 3, 3})};
+  const auto f = [](const Tensors<float>& t) { return conv2d(t[0], t[1], {}, {.padding = 1}); };
+  const Tensor<float> plain = f({xs[0].to(cuda()), xs[1].to(cuda())});
+  CHECK(difference<float>(f, xs) < 1e-6);
+  const MatmulPrecisionGuard guard(MatmulPrecision::bfloat16);
+  CHECK(difference<float>(f, xs) < 1e-6);
+  CHECK(relative_error(f({xs[0].to(cuda()), xs[1].to(cuda())}), plain) > 1e-4);
+}
+
+TEST_CASE("depthwise 3 × 3 of every width, height and alignment, with one kernel or one per image", "[small]") {
+  manual_seed(43);
+  const auto f = [](const auto& t) { return depthwise_conv2d(t[0], t[1], {.padding = 1}); };
+  for (const Shape& shape : {Shape{5, 14, 14, 24}, Shape{3, 37, 5, 7}, Shape{2, 1, 1, 66}, Shape{1, 20, 33, 130}, Shape{150, 7, 14, 8}}) {
+    INFO(shape);
+    const std::int64_t B = shape[0], C = shape[3];
+    CHECK(difference<double>(f, Tensors<double>{randn<double>(shape), randn<double>({C, 1, 3, 3})}) < rounding);
+    CHECK(difference<double>(f, Tensors<double>{randn<double>(shape), randn<double>({B, C, 3, 3})}) < rounding);
+    CHECK(difference<float>(f, Tensors<float>{randn<float>(shape), randn<float>({C, 1, 3, 3})}) < 2e-6);
+  }
+  for (const std::int64_t first : {1, 2})
+    CHECK(difference<double>([&](const Tensors<double>& t) { return f(Tensors<double>{slice(slice(t[0], 3, first, first + 6), 2, 1, 8), t[1]}); },
+                             {randn<double>({3, 8, 9, 8}), randn<double>({6, 1, 3, 3})}) < rounding);
+}
+
+TEST_CASE("the convolution head of any size and alignment, in shared memory or not", "[small]") {
+  manual_seed(44);
+  struct Sizes {
+    std::int64_t B, h, w, d, gap;
+  };
+  for (const Sizes& s : {Sizes{3, 14, 14, 20, 0}, {2, 5, 9, 7, 1}, {2, 4, 6, 12, 1}, {1, 40, 33, 10, 0}, {70, 1, 2, 4, 0}, {1, 3, 70, 64, 4}}) {
+    INFO(s.h << " x " << s.w << " tokens of " << s.d);
+    const auto run = [&]<class T>(Device device, T) {
+      manual_seed(45);
+      const std::int64_t wide = s.d + s.gap;
+      const Tensor<T> in = randn<T>({s.B, s.h, s.w, 3 * wide}).to(device), w = randn<T>({1, s.d, 3, 3}).to(device);
+      const Tensor<T> cotangent = randn<T>({s.B, s.h, s.w, s.d}).to(device);
+      Tensor<T> g(Shape{s.B, 9, s.d}, device), o(Shape{s.B, s.h, s.w, s.d}, device), dw(w.shape(), device), all = zeros<T>(in.shape(), device);
+      const auto part = [&](const Tensor<T>& x, int i) { return slice(x, 3, i * wide, i * wide + s.d); };
+      Tensor<T> dq = part(all, 0), dk = part(all, 1), dv = part(all, 2);
+      const TttStep step{.rate = 0.7, .loss_scale = 1.3};
+      backend::ttt_dwconv<T>(view(part(in, 0)), view(part(in, 1)), view(part(in, 2)), view(w), step, g.data(), mutable_view(o));
+      backend::ttt_dwconv_pull<T>(view(part(in, 0)), view(part(in, 1)), view(part(in, 2)), view(w), step, g.data(), view(cotangent),
+                                  mutable_view(dq), mutable_view(dk), mutable_view(dv), mutable_view(dw));
+      return Tensors<T>{o, g, all, dw};
+    };
+    const auto compare = [&](auto zero, double tolerance) {
+      const auto here = run(cpu(), zero), there = run(cuda(), zero);
+      for (std::size_t i = 0; i < here.size(); ++i) CHECK(relative_error(there[i], here[i]) < tolerance);
+    };
+    compare(0.0, rounding);
+    compare(0.0F, 2e-6);
+  }
+}
+
 TEST_CASE("attention over several tiles, and heads so wide that tiles shrink", "[small]") {
   manual_seed(5);
   struct Sizes {

@@ -1,74 +1,271 @@
 #pragma once
-/// Convolutions of channels-last images [B, H, W, C], general, grouped and depthwise: single kernels, neighbouring threads
-/// on neighbouring channels. Weights of the general ones are laid out with their outputs (or inputs) innermost first.
-/// Operations: 2 per weight and output pixel. Bytes: x and y once from memory, from cache once per tap; weights'
-/// gradients add their parts, at most 2^20 numbers or one part, twice.
-/// Every output is summed by one thread in a fixed order; weights' gradients over rows of images in parts that depend on
-/// the shape only, added in order.
+/// Convolutions of channels-last images [B, H, W, C]. Ungrouped ones are products of patches and weights, in the precision
+/// that products have (backend/cuda/matmul.hpp); grouped ones are single kernels in T, neighbouring threads on neighbouring
+/// channels, with weights laid out outputs (or inputs) innermost. Depthwise ones are in backend/cuda/depthwise.hpp.
+/// Operations: 2 per weight and output pixel. Bytes: x and y once, patches (kh·kw/stride² times x) written and read once.
+/// Of grouped ones x and y once from memory, from cache once per tap; their weights' gradients add their parts, at most
+/// 2^20 numbers or one part, twice.
+/// Pieces and parts of a sum depend on the shape only and are added in order; within a product the order is the BLAS's.
 
-#include <algorithm>
-
-#include "tttlib/backend/cuda/elementwise.hpp"
+#include "tttlib/backend/cuda/depthwise.hpp"
+#include "tttlib/backend/cuda/images.hpp"
+#include "tttlib/backend/cuda/matmul.hpp"
 #include "tttlib/backend/cuda/reduce.hpp"
 
 namespace ttt::cuda_backend {
 
-/// An image tensor [B, H, W, C] as kernels see it.
+/// w [O, C/groups, kh, kw] with its axes in the order `axes`, row-major.
+template <class L, class T>
+void lay_out(const View<const T>& w, const Axes& axes, T* to) {
+  View<const T> from{w.data, {}, {}, w.device};
+  for (std::int64_t axis : axes) {
+    from.shape.push_back(w.shape[static_cast<std::size_t>(axis)]);
+    from.strides.push_back(w.strides[static_cast<std::size_t>(axis)]);
+  }
+  copy<L, T>(from, View<T>{to, from.shape, contiguous_strides(from.shape), w.device});
+}
+
+// ------------------------------------------------------------------------------------ products of patches
+/// patches [images, H', W', kh, kw, C] of x, an output pixel's neighbourhood side by side; a block has a row of output pixels.
+/// Where no patch leaves the image and its pixels are neighbours, a row of a patch is one run of kw·C numbers.
+template <class T, int n>
+struct GatherPatches {
+  Images<const T> x;
+  Window window;
+  int first_image, out_rows, out_columns, taps, run;  // taps: runs to a row of a patch, `run` numbers each
+  T* patches;
+  TTT_DEVICE void operator()(Block& block) const {
+    const int line = static_cast<int>(block.index()), image = line / out_rows, kh = static_cast<int>(window.kh), packs = run / n;
+    const int top = static_cast<int>(window.source(0, line - image * out_rows, 0)), down = static_cast<int>(window.dilation[0]);
+    const int left = static_cast<int>(-window.padding[1]), across = static_cast<int>(window.stride[1]);
+    const int right = static_cast<int>(window.dilation[1]);
+    const Plane<const T> from = plane_of(x, first_image + image, 0);
+    T* to = patches + std::int64_t(line) * out_columns * kh * taps * run;
+    const int count = kh * out_columns * taps * packs, threads = block.threads();
+    constexpr int batch = 4;  // loads on their way at once
+    block.each_thread([&](int t) {
+      for (int first = t; first < count; first += batch * threads) {
+        Channels<T, n> value[batch];
+        int at[batch];
+        for (int k = 0; k < batch; ++k) {                                                          // in the order of x
+          const int i = first + k * threads;
+          at[k] = -1;
+          if (i >= count) continue;
+          const int above = i / packs, pack = i - above * packs, cell = taps == 1 ? above : above / taps, tap = above - cell * taps;
+          const int a = cell / out_columns, column = cell - a * out_columns;
+          value[k] = from.from_channel(pack * n).template read<n>(top + a * down, left + column * across + tap * right);
+          at[k] = ((column * kh + a) * taps + tap) * run + pack * n;
+        }
+        for (int k = 0; k < batch; ++k)
+          if (at[k] >= 0) *reinterpret_cast<Channels<T, n>*>(to + at[k]) = value[k];
+      }
+    });
+  }
+};
+/// x = the sum of what patches [images, H', W', kh, kw, C] say of its pixels; a block has a row of x.
+template <class T, int n>
+struct AddPatches {
+  const T* patches;
+  int kh, kw, stride[2], padding[2], dilation[2];
+  int first_image, out_rows, out_columns;
+  Images<T> x;
+
+  AddPatches(const T* from, const Window& w, std::int64_t first, std::int64_t out_h, std::int64_t out_w, const Images<T>& to)
+      : patches(from), kh(static_cast<int>(w.kh)), kw(static_cast<int>(w.kw)), first_image(static_cast<int>(first)),
+        out_rows(static_cast<int>(out_h)), out_columns(static_cast<int>(out_w)), x(to) {
+    for (int axis = 0; axis < 2; ++axis) {
+      stride[axis] = static_cast<int>(w.stride[axis]), padding[axis] = static_cast<int>(w.padding[axis]);
+      dilation[axis] = static_cast<int>(w.dilation[axis]);
+    }
+  }
+  TTT_DEVICE void operator()(Block& block) const {
+    const int rows = static_cast<int>(x.rows), line = static_cast<int>(block.index()), image = line / rows, row = line - image * rows;
+    const int channels = static_cast<int>(x.channels), packs = channels / n;
+    const Plane<T> to = plane_of(x, first_image + image, 0);
+    const T* from = patches + std::int64_t(image) * out_rows * out_columns * kh * kw * channels;
+    const int down = step(0), across = step(1), top = first(0, row);
+    block.each_of(static_cast<int>(x.columns) * packs, [&](int i) {
+      const int column = i / packs, channel = (i - column * packs) * n;
+      Channels<T, n> sum{};
+      for (int a = top; a < kh; a += down) {
+        const int out_row = reader(0, row, a);
+        if (out_row < 0 || out_row >= out_rows) continue;
+        for (int b = first(1, column); b < kw; b += across) {
+          const int out_column = reader(1, column, b);
+          if (out_column < 0 || out_column >= out_columns) continue;
+          const int tap = ((out_row * out_columns + out_column) * kh + a) * kw + b;
+          const auto term = *reinterpret_cast<const Channels<T, n>*>(from + tap * channels + channel);
+          for (int k = 0; k < n; ++k) sum.at[k] += term.at[k];
+        }
+      }
+      to.from_channel(channel).write(row, column, sum);
+    });
+  }
+
+ private:
+  /// Without dilation, only every stride-th tap can have read a pixel: from which on, and how far apart.
+  TTT_DEVICE int first(int axis, int position) const { return dilation[axis] == 1 ? (position + padding[axis]) % stride[axis] : 0; }
+  TTT_DEVICE int step(int axis) const { return dilation[axis] == 1 ? stride[axis] : 1; }
+  /// Window's, in 32 bits.
+  TTT_DEVICE int reader(int axis, int in, int tap) const {
+    const int at = in + padding[axis] - tap * dilation[axis], out = at / stride[axis];
+    return at < 0 || out * stride[axis] != at ? -1 : out;
+  }
+};
+
+/// Images [B, H, W, C] as a matrix [B·H·W, C], where the strides allow it.
 template <class T>
-struct Images {
-  T* data;
-  std::int64_t count, rows, columns, channels;
-  std::int64_t step_image, step_row, step_column, step_channel;
-
-  Images(const View<T>& v)  // NOLINT: implicit on purpose
-      : data(v.data), count(v.shape[0]), rows(v.shape[1]), columns(v.shape[2]), channels(v.shape[3]),
-        step_image(v.strides[0]), step_row(v.strides[1]), step_column(v.strides[2]), step_channel(v.strides[3]) {}
-  TTT_DEVICE bool inside(std::int64_t row, std::int64_t column) const { return row >= 0 && row < rows && column >= 0 && column < columns; }
-  TTT_DEVICE T& at(std::int64_t image, std::int64_t row, std::int64_t column, std::int64_t channel) const {
-    return data[image * step_image + row * step_row + column * step_column + channel * step_channel];
+struct PixelMatrix {
+  bool possible;
+  View<T> all;
+  explicit PixelMatrix(const View<T>& v) {
+    Shape merged;
+    Strides step[1];
+    backend::merge_axes(Shape{v.shape[0], v.shape[1], v.shape[2]}, {Strides{v.strides[0], v.strides[1], v.strides[2]}}, merged, step);
+    possible = merged.size() == 1;
+    all = {v.data, {v.shape[0] * v.shape[1] * v.shape[2], v.shape[3]}, {step[0][0], v.strides[3]}, v.device};
   }
-  std::int64_t size() const { return count * rows * columns * channels; }
+  View<T> rows(std::int64_t first, std::int64_t n) const { return {all.data + first * all.strides[0], {n, all.shape[1]}, all.strides, all.device}; }
 };
 
-/// Image, row, column and channel of element i of images of those sizes.
-struct ImagePosition {
-  std::int64_t image, row, column, channel;
-  TTT_DEVICE ImagePosition(std::int64_t i, std::int64_t rows, std::int64_t columns, std::int64_t channels) {
-    const std::int64_t pixel = i / channels, line = pixel / columns;
-    channel = i - pixel * channels;
-    column = pixel - line * columns;
-    image = line / rows;
-    row = line - image * rows;
+/// An ungrouped convolution of x [B, H, W, C] to y [B, H', W', O] as products with patches [pixels, kh·kw·C], in pieces of
+/// so many images that the patches stay in the cache of a large GPU (2^24 numbers, or one image's).
+template <class L, class T>
+class PatchProducts {
+ public:
+  template <class X, class Y>
+  PatchProducts(const L& run, const View<X>& x, const View<Y>& y, const Shape& w, const ConvGeometry& geometry)
+      : run_(run), window_(geometry, w), images_(x.shape[0]), out_rows_(y.shape[1]), out_columns_(y.shape[2]), size_(w[1] * w[2] * w[3]) {
+    const std::int64_t image = pixels() * size_;
+    possible_ = geometry.groups == 1 && x.numel() > 0 && y.numel() > 0 && size_ > 0 && has_planes(x) && has_planes(y) && image <= 0x3fffffff;
+    if (!possible_) return;
+    // A kernel of one tap reads every pixel once, as it is.
+    own_ = size_ == w[1] && x.shape[1] == out_rows_ && x.shape[2] == out_columns_ && geometry.stride[0] == 1 && geometry.stride[1] == 1 &&
+           PixelMatrix<X>(x).possible;
+    in_piece_ = own_ ? images_ : std::clamp<std::int64_t>((std::int64_t(1) << 24) / image, 1, images_);
+    bool inside = x.strides[2] == x.shape[3] && geometry.dilation[1] == 1;
+    for (int axis = 0; axis < 2; ++axis) inside = inside && geometry.padding[axis] == 0;
+    taps_ = inside ? 1 : w[3], length_ = size_ / (w[2] * taps_);
   }
+  bool possible() const { return possible_; }
+  bool own() const { return own_; }
+  std::int64_t pixels() const { return out_rows_ * out_columns_; }
+  std::int64_t size() const { return size_; }
+  std::int64_t pieces() const { return (images_ + in_piece_ - 1) / in_piece_; }
+  std::int64_t scratch() const { return own_ ? 0 : in_piece_ * pixels() * size_; }
+
+  /// f(first image, images) for every piece.
+  template <class F>
+  void each_piece(const F& f) const {
+    for (std::int64_t first = 0; first < images_; first += in_piece_) f(first, std::min(in_piece_, images_ - first));
+  }
+  /// patches [n·H'·W', kh·kw·C] of those images, in `to` or where they are.
+  View<const T> gather(const View<const T>& x, std::int64_t first, std::int64_t n, T* to) const {
+    if (own_) return PixelMatrix<const T>(x).all;
+    constexpr int wide = channels_at_once<T>;
+    const bool aligned = length_ % wide == 0 && aligned_steps(x, wide);
+    if (aligned) gather_with<wide>(x, first, n, to);
+    else gather_with<1>(x, first, n, to);
+    return {to, {n * pixels(), size_}, {size_, 1}, x.device};
+  }
+  void add(const T* patches, std::int64_t first, std::int64_t n, const View<T>& x) const {
+    constexpr int wide = channels_at_once<T>;
+    if (reads_at_once(x, wide)) add_with<wide>(patches, first, n, x);
+    else add_with<1>(patches, first, n, x);
+  }
+
+ private:
+  /// Whether every run of a patch begins at a multiple of n numbers.
+  bool aligned_steps(const View<const T>& x, int n) const {
+    const std::int64_t column = taps_ == 1 ? window_.stride[1] * x.strides[2] : x.strides[2];
+    return x.strides[0] % n == 0 && x.strides[1] % n == 0 && column % n == 0 && reinterpret_cast<std::uintptr_t>(x.data) % (sizeof(T) * n) == 0;
+  }
+  template <int n>
+  void gather_with(const View<const T>& x, std::int64_t first, std::int64_t images, T* to) const {
+    run_.blocks(images * out_rows_, block_threads, 0,
+                GatherPatches<T, n>{x, window_, static_cast<int>(first), static_cast<int>(out_rows_), static_cast<int>(out_columns_),
+                                    static_cast<int>(taps_), static_cast<int>(length_), to});
+  }
+  template <int n>
+  void add_with(const T* patches, std::int64_t first, std::int64_t images, const View<T>& x) const {
+    run_.blocks(images * x.shape[1], block_threads, 0,
+                AddPatches<T, n>(patches, window_, first, out_rows_, out_columns_, x));
+  }
+
+  const L& run_;
+  Window window_;
+  std::int64_t images_, out_rows_, out_columns_, size_, in_piece_ = 1, taps_ = 1, length_ = 1;
+  bool possible_ = false, own_ = false;
 };
 
-/// A kernel [kh, kw] moved over an image.
-struct Window {
-  std::int64_t kh, kw, stride[2], padding[2], dilation[2];
-  Window(const ConvGeometry& g, const Shape& w)
-      : kh(w[2]), kw(w[3]), stride{g.stride[0], g.stride[1]}, padding{g.padding[0], g.padding[1]}, dilation{g.dilation[0], g.dilation[1]} {}
-  /// The input position that output position `out` reads through `tap`, along axis 0 or 1.
-  TTT_DEVICE std::int64_t source(int axis, std::int64_t out, std::int64_t tap) const {
-    return out * stride[axis] - padding[axis] + tap * dilation[axis];
+/// w [O, C, kh, kw] as a matrix [O, kh·kw·C], in `to`.
+template <class L, class T>
+View<const T> kernel_matrix(const View<const T>& w, T* to) {
+  lay_out<L, T>(w, {0, 2, 3, 1}, to);
+  const std::int64_t size = w.shape[1] * w.shape[2] * w.shape[3];
+  return {to, {w.shape[0], size}, {size, 1}, w.device};
+}
+template <class T>
+View<const T> turned(const View<const T>& matrix) {
+  return {matrix.data, {matrix.shape[1], matrix.shape[0]}, {matrix.strides[1], matrix.strides[0]}, matrix.device};
+}
+/// g [B, H', W', O] as a matrix: itself or a copy.
+template <class L, class T>
+class PixelRows {
+ public:
+  PixelRows(const L& run, const View<const T>& g) : matrix_(g), scratch_(run, matrix_.possible ? 0 : g.numel()) {
+    if (matrix_.possible) return;
+    const View<T> plain{scratch_.data(), g.shape, contiguous_strides(g.shape), g.device};
+    copy<L, T>(g, plain);
+    matrix_ = PixelMatrix<const T>(plain);
   }
-  /// The output position that reads input position `in` through `tap`, or −1.
-  TTT_DEVICE std::int64_t reader(int axis, std::int64_t in, std::int64_t tap) const {
-    const std::int64_t from = in + padding[axis] - tap * dilation[axis];
-    return from < 0 || from % stride[axis] != 0 ? -1 : from / stride[axis];
-  }
+  const PixelMatrix<const T>& matrix() const { return matrix_; }
+
+ private:
+  PixelMatrix<const T> matrix_;
+  Scratch<L, T> scratch_;
 };
 
-/// Rows of outputs (of all images) cut into parts for a weight's gradient of `size` numbers, by shape alone.
-struct RowParts {
-  std::int64_t rows, parts, length;
-  RowParts(std::int64_t images, std::int64_t out_rows, std::int64_t size) : rows(images * out_rows) {
-    parts = std::clamp<std::int64_t>((std::int64_t(1) << 20) / std::max<std::int64_t>(size, 1), 1, std::max<std::int64_t>(rows, 1));
-    if (parts > 256) parts = 256;
-    length = (rows + parts - 1) / parts;
-  }
-};
+template <class L, class T>
+void conv_by_patches(const L& run, const PatchProducts<L, T>& by, const View<const T>& x, const View<const T>& w, const PixelMatrix<T>& y) {
+  const Scratch<L, T> kernels(run, w.numel()), patches(run, by.scratch());
+  const View<const T> matrix = turned(kernel_matrix<L, T>(w, kernels.data()));                     // [kh·kw·C, O]
+  by.each_piece([&](std::int64_t first, std::int64_t n) {
+    multiply_any<L, T>(run, by.gather(x, first, n, patches.data()), matrix, nullptr, y.rows(first * by.pixels(), n * by.pixels()));
+  });
+}
+template <class L, class T>
+void conv_input_grad_by_patches(const L& run, const PatchProducts<L, T>& by, const View<const T>& g, const View<const T>& w, const View<T>& x) {
+  const Scratch<L, T> kernels(run, w.numel()), patches(run, by.scratch());
+  const View<const T> matrix = kernel_matrix<L, T>(w, kernels.data());                             // [O, kh·kw·C]
+  const PixelRows<L, T> rows(run, g);
+  if (by.own()) return multiply_any<L, T>(run, rows.matrix().all, matrix, nullptr, PixelMatrix<T>(x).all);
+  by.each_piece([&](std::int64_t first, std::int64_t n) {
+    const View<T> of_pixels{patches.data(), {n * by.pixels(), by.size()}, {by.size(), 1}, x.device};
+    multiply_any<L, T>(run, rows.matrix().rows(first * by.pixels(), n * by.pixels()), matrix, nullptr, of_pixels);
+    by.add(patches.data(), first, n, x);
+  });
+}
+template <class L, class T>
+void conv_weight_grad_by_patches(const L& run, const PatchProducts<L, T>& by, const View<const T>& x, const View<const T>& g, const View<T>& w) {
+  const std::int64_t size = w.numel(), slots = std::min<std::int64_t>(by.pieces(), 16);
+  const Scratch<L, T> patches(run, by.scratch()), partial(run, slots * size);                      // [slots, O, kh, kw, C]
+  const PixelRows<L, T> rows(run, g);
+  std::int64_t filled = 0;
+  by.each_piece([&](std::int64_t first, std::int64_t n) {
+    if (filled == slots) {  // their sum goes to the first one
+      sum_parts<L, T>(run, partial.data(), slots, size, {1}, {size}, partial.data(), {1});
+      filled = 1;
+    }
+    const View<T> sums{partial.data() + filled++ * size, {w.shape[0], by.size()}, {by.size(), 1}, w.device};
+    multiply_any<L, T>(run, turned(rows.matrix().rows(first * by.pixels(), n * by.pixels())), by.gather(x, first, n, patches.data()), nullptr, sums);
+  });
+  const Shape taps{w.shape[0], w.shape[2], w.shape[3], w.shape[1]};
+  sum_parts<L, T>(run, partial.data(), filled, size, contiguous_strides(taps), taps, w.data,
+                  {w.strides[0], w.strides[2], w.strides[3], w.strides[1]});
+}
 
-// ------------------------------------------------------------------------------------------------ general
+// -------------------------------------------------------------------------------- kernels, groups as well
 /// y [B, H', W', O] from x [B, H, W, C] and w [kh, kw, C/groups, O].
 template <class T>
 struct Conv {
@@ -141,34 +338,31 @@ struct ConvWeightGrad {
   }
 };
 
-/// w [O, C/groups, kh, kw] with its axes in the order `axes`, row-major.
-template <class L, class T>
-void lay_out(const L&, const View<const T>& w, const Axes& axes, T* to) {
-  View<const T> from{w.data, {}, {}, w.device};
-  for (std::int64_t axis : axes) {
-    from.shape.push_back(w.shape[static_cast<std::size_t>(axis)]);
-    from.strides.push_back(w.strides[static_cast<std::size_t>(axis)]);
-  }
-  copy<L, T>(from, View<T>{to, from.shape, contiguous_strides(from.shape), w.device});
-}
-
+// ------------------------------------------------------------------------------------------------ verbs
 template <class L, class T>
 void conv(View<const T> x, View<const T> w, const ConvGeometry& geometry, View<T> y) {
   const L run("conv", y.device);
+  const PatchProducts<L, T> by(run, x, y, w.shape, geometry);
+  const PixelMatrix<T> pixels(y);
+  if (by.possible() && pixels.possible) return conv_by_patches(run, by, x, w, pixels);
   const Scratch<L, T> kernels(run, w.numel());                                                     // [kh, kw, C/g, O]
-  lay_out(run, w, {2, 3, 1, 0}, kernels.data());
+  lay_out<L, T>(w, {2, 3, 1, 0}, kernels.data());
   for_each(run, y.numel(), Conv<T>{x, kernels.data(), Window(geometry, w.shape), w.shape[1], w.shape[0] / geometry.groups, y});
 }
 template <class L, class T>
 void conv_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geometry, View<T> x) {
   const L run("conv_input_grad", x.device);
+  const PatchProducts<L, T> by(run, x, g, w.shape, geometry);
+  if (by.possible()) return conv_input_grad_by_patches(run, by, g, w, x);
   const Scratch<L, T> kernels(run, w.numel());                                                     // [kh, kw, O, C/g]
-  lay_out(run, w, {2, 3, 0, 1}, kernels.data());
+  lay_out<L, T>(w, {2, 3, 0, 1}, kernels.data());
   for_each(run, x.numel(), ConvInputGrad<T>{g, kernels.data(), Window(geometry, w.shape), w.shape[1], w.shape[0] / geometry.groups, x});
 }
 template <class L, class T>
 void conv_weight_grad(View<const T> x, View<const T> g, const ConvGeometry& geometry, View<T> w) {
   const L run("conv_weight_grad", w.device);
+  const PatchProducts<L, T> by(run, x, g, w.shape, geometry);
+  if (by.possible()) return conv_weight_grad_by_patches(run, by, x, g, w);
   const std::int64_t size = w.numel();
   const RowParts split(g.shape[0], g.shape[1], size);
   const Scratch<L, T> partial(run, split.parts * size);                                            // [parts, kh, kw, C/g, O]
@@ -177,101 +371,6 @@ void conv_weight_grad(View<const T> x, View<const T> g, const ConvGeometry& geom
   const Shape taps{w.shape[2], w.shape[3], w.shape[1], w.shape[0]};
   sum_parts<L, T>(run, partial.data(), split.parts, size, contiguous_strides(taps), taps, w.data,
                   {w.strides[2], w.strides[3], w.strides[1], w.strides[0]});
-}
-
-// ---------------------------------------------------------------------------------------------- depthwise
-/// The kernels w [1 or B, C, kh, kw] of depthwise convolutions.
-template <class T>
-struct ChannelKernels {
-  T* data;
-  std::int64_t step_image, step_channel, step_row, step_column;
-  ChannelKernels(const View<T>& w)  // NOLINT: implicit on purpose
-      : data(w.data), step_image(w.shape[0] == 1 ? 0 : w.strides[0]), step_channel(w.strides[1]), step_row(w.strides[2]), step_column(w.strides[3]) {}
-  TTT_DEVICE T& at(std::int64_t image, std::int64_t channel, std::int64_t a, std::int64_t b) const {
-    return data[image * step_image + channel * step_channel + a * step_row + b * step_column];
-  }
-};
-
-template <class T>
-struct Depthwise {
-  Images<const T> x;
-  ChannelKernels<const T> w;
-  Window window;
-  Images<T> y;
-  TTT_DEVICE void operator()(std::int64_t i) const {
-    const ImagePosition p(i, y.rows, y.columns, y.channels);
-    T sum = T(0);
-    for (std::int64_t a = 0; a < window.kh; ++a)
-      for (std::int64_t b = 0; b < window.kw; ++b) {
-        const std::int64_t row = window.source(0, p.row, a), column = window.source(1, p.column, b);
-        if (x.inside(row, column)) sum += x.at(p.image, row, column, p.channel) * w.at(p.image, p.channel, a, b);
-      }
-    y.at(p.image, p.row, p.column, p.channel) = sum;
-  }
-};
-template <class T>
-struct DepthwiseInputGrad {
-  Images<const T> g;
-  ChannelKernels<const T> w;
-  Window window;
-  Images<T> x;
-  TTT_DEVICE void operator()(std::int64_t i) const {
-    const ImagePosition p(i, x.rows, x.columns, x.channels);
-    T sum = T(0);
-    for (std::int64_t a = 0; a < window.kh; ++a)
-      for (std::int64_t b = 0; b < window.kw; ++b) {
-        const std::int64_t row = window.reader(0, p.row, a), column = window.reader(1, p.column, b);
-        if (g.inside(row, column)) sum += g.at(p.image, row, column, p.channel) * w.at(p.image, p.channel, a, b);
-      }
-    x.at(p.image, p.row, p.column, p.channel) = sum;
-  }
-};
-/// partial [B, parts, kh, kw, C] from x [B, H, W, C] and g [B, H', W', C]; an image's rows in parts.
-template <class T>
-struct DepthwiseWeightGrad {
-  Images<const T> x, g;
-  Window window;
-  RowParts split;  // of one image
-  T* partial;
-  TTT_DEVICE void operator()(std::int64_t i) const {
-    const std::int64_t channel = i % g.channels, tap = i / g.channels % (window.kh * window.kw), a = tap / window.kw, b = tap - a * window.kw;
-    const std::int64_t unit = i / (g.channels * window.kh * window.kw), image = unit / split.parts;
-    const std::int64_t first = (unit - image * split.parts) * split.length;
-    const std::int64_t last = first + split.length < g.rows ? first + split.length : g.rows;
-    T sum = T(0);
-    for (std::int64_t row = first; row < last; ++row) {
-      const std::int64_t from = window.source(0, row, a);
-      if (from < 0 || from >= x.rows) continue;
-      for (std::int64_t column = 0; column < g.columns; ++column) {
-        const std::int64_t at = window.source(1, column, b);
-        if (at >= 0 && at < x.columns) sum += x.at(image, from, at, channel) * g.at(image, row, column, channel);
-      }
-    }
-    partial[i] = sum;
-  }
-};
-
-template <class L, class T>
-void depthwise(View<const T> x, View<const T> w, const ConvGeometry& geometry, View<T> y) {
-  for_each(L("depthwise", y.device), y.numel(), Depthwise<T>{x, w, Window(geometry, w.shape), y});
-}
-template <class L, class T>
-void depthwise_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geometry, View<T> x) {
-  for_each(L("depthwise_input_grad", x.device), x.numel(), DepthwiseInputGrad<T>{g, w, Window(geometry, w.shape), x});
-}
-template <class L, class T>
-void depthwise_weight_grad(View<const T> x, View<const T> g, const ConvGeometry& geometry, View<T> w) {
-  const L run("depthwise_weight_grad", w.device);
-  const std::int64_t images = x.shape[0], channels = x.shape[3], size = w.shape[2] * w.shape[3] * channels;
-  const RowParts split(1, g.shape[1], images * size);
-  const Scratch<L, T> partial(run, images * split.parts * size);                                   // [B, parts, kh, kw, C]
-  for_each(run, images * split.parts * size, DepthwiseWeightGrad<T>{x, g, Window(geometry, w.shape), split, partial.data()});
-  const bool shared = w.shape[0] == 1;                                                             // one kernel sums over images
-  const Shape taps{shared ? 1 : images, w.shape[2], w.shape[3], channels};
-  Strides from = contiguous_strides(taps);
-  from[0] = split.parts * size;
-  sum_parts<L, T>(run, partial.data(), shared ? images * split.parts : split.parts, size, from, taps, w.data,
-                  {w.strides[0], w.strides[2], w.strides[3], w.strides[1]});
 }
 
 template <class L, class T>

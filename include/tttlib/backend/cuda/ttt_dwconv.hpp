@@ -1,82 +1,114 @@
 #pragma once
 /// The extra head of a ViT³ block, whose inner model is a depthwise 3×3 convolution, forward and backward through its
-/// inner step: channels do not meet, so a block has 32 channels of one image (paper §4; derivation in docs/derivation.md).
+/// inner step: channels do not meet, so a block has a slab of channels of one image (paper §4; derivation in
+/// docs/derivation.md). Numbers are stored as S and computed with as T.
 /// Legend: B images, h × w tokens, d channels; c = loss_scale/(h·w); η rate; U, G outer gradients of the trained kernel and
 /// of the inner gradient g.
-/// Multiply-accumulates per image and channel: 18·h·w forward, 36·h·w backward. Bytes: q, k, v and o once each from
-/// memory, nine times from cache; 9d numbers per image for g.
+/// Multiply-accumulates per image and channel: 18·h·w forward, 36·h·w backward. Bytes: q, k, v and o (and
+/// dq, dk, dv) once each; what is read goes to shared memory, or, of images too large for that, is read three times, from
+/// cache but for the first time. 9d numbers per image for g.
 
 #include <cmath>
+#if defined(__CUDACC__)
+#include <cuda_pipeline_primitives.h>
+#endif
 
-#include "tttlib/backend/cuda/conv.hpp"
+#include "tttlib/backend/cuda/depthwise.hpp"
 #include "tttlib/kernels/ttt_formulas.hpp"
 
 namespace ttt::cuda_backend {
 
-template <class T>
-struct NineTaps {
-  T tap[9];
-};
+/// Copies n numbers to shared memory; they are there after `copies_done` of the same thread and a barrier.
+template <int n, class S>
+TTT_DEVICE void start_copy(S* to, const S* from) {
+#if defined(__CUDACC__)
+  __pipeline_memcpy_async(to, from, sizeof(Channels<S, n>));
+#else
+  *reinterpret_cast<Channels<S, n>*>(to) = *reinterpret_cast<const Channels<S, n>*>(from);
+#endif
+}
+TTT_DEVICE inline void copies_done() {
+#if defined(__CUDACC__)
+  __pipeline_commit();
+  __pipeline_wait_prior(0);
+#endif
+}
 
-/// One image's slab of channels; a thread has every `lanes`-th token of one channel.
-template <class T>
+/// One image's slab of channels: 64 bytes of every pixel, n numbers to a thread, each with a strip of rows of a column, from
+/// shared memory (`staged`) or where they are; or, at n = 1, 32 channels.
+template <class T, class S, int n, bool staged>
 struct ConvSlab {
-  static constexpr int width = 32, lanes = block_threads / width;
-  static constexpr std::int64_t shared_bytes = shared_size<T>(lanes * 9 * width) + 2 * shared_size<T>(9 * width);
-  static std::int64_t blocks(const View<const T>& x) { return x.shape[0] * ((x.shape[3] + width - 1) / width); }
+  static constexpr int threads = 128, width = n == 1 ? 32 : 64 / static_cast<int>(sizeof(S)), across = width / n, lanes = threads / across;
+  using Pixels = Plane<const S>;
 
-  std::int64_t image, first;
-  int channels;
-  T* partial;  // [lanes, 9, width] of shared memory
+  int image, first, channels, rows, columns, strips, length;
+  T* of_warps;  // for sum_taps
 
-  TTT_DEVICE ConvSlab(Block& block, std::int64_t d) {
-    const std::int64_t slabs = (d + width - 1) / width;
-    image = block.index() / slabs, first = block.index() % slabs * width;
-    channels = static_cast<int>(d - first < width ? d - first : width);
-    partial = block.shared<T>(lanes * 9 * width);
+  static int slabs(std::int64_t d) { return static_cast<int>((d + width - 1) / width); }
+  /// Of a block with that many images in shared memory.
+  static std::int64_t shared_bytes(std::int64_t pixels, int images) {
+    return shared_size<T>(taps_of_warps(threads, width)) + 2 * shared_size<T>(9 * width) + (staged ? images * shared_size<S>(pixels * width) : 0);
   }
-  /// Calls body(row, column, channel of the image, channel of the slab) for this block's tokens and channels, in one phase.
+  TTT_DEVICE ConvSlab(Block& block, const Images<const S>& x) : rows(static_cast<int>(x.rows)), columns(static_cast<int>(x.columns)) {
+    const int d = static_cast<int>(x.channels), slabs = (d + width - 1) / width, index = static_cast<int>(block.index());
+    image = index / slabs, first = (index - image * slabs) * width;
+    channels = d - first < width ? d - first : width;
+    strips = lanes / columns < 1 ? 1 : lanes / columns < rows ? lanes / columns : rows;
+    length = (rows + strips - 1) / strips;
+    of_warps = block.shared<T>(taps_of_warps(threads, width));
+  }
+  /// This slab of x.
+  TTT_DEVICE Pixels of(const Images<const S>& x) const { return plane_of(x, image, first); }
+  /// This slab of all x, from now on in shared memory.
+  template <int count>
+  TTT_DEVICE void stage(Block& block, Pixels (&x)[count]) const {
+    if constexpr (staged) {
+      Pixels tile[count];
+      for (int k = 0; k < count; ++k) tile[k] = {block.shared<S>(rows * columns * width), rows, columns, columns * width, width};
+      block.each_thread([&](int t) {
+        const int c = t % across * n;
+        for (int p = t / across; p < rows * columns && c < channels; p += lanes) {
+          const int row = p / columns, column = p - row * columns;
+          for (int k = 0; k < count; ++k)
+            start_copy<n>(const_cast<S*>(tile[k].data) + p * width + c, x[k].data + row * x[k].step_row + column * x[k].step_column + c);
+        }
+        copies_done();
+      });
+      for (int k = 0; k < count; ++k) x[k] = tile[k];
+    }
+  }
+  /// body(channel of the slab, column, first row, last row) for thread t's strips.
   template <class F>
-  TTT_DEVICE void each(Block& block, std::int64_t rows, std::int64_t columns, const F& body) const {
-    block.each_thread([&](int t) {
-      const int c = t % width;
-      if (c >= channels) return;
-      for (std::int64_t p = t / width; p < rows * columns; p += lanes) body(p / columns, p % columns, first + c, c);
-    });
+  TTT_DEVICE void each(int t, const F& body) const {
+    const int c = t % across * n;
+    for (int i = t / across; c < channels && i < columns * strips; i += lanes) {
+      const int strip = i / columns, from = strip * length, to = from + length < rows ? from + length : rows;
+      if (from < to) body(c, i - strip * columns, from, to);
+    }
   }
-  /// sums [9, width] = corr(x, y): Σ x[row + a − 1, column + b − 1]·y[row, column], lanes added in order.
-  TTT_DEVICE void correlate(Block& block, const Images<const T>& x, const Images<const T>& y, T* sums) const {
-    PerThread<NineTaps<T>> own(block);
-    block.each_thread([&](int t) {
-      for (T& tap : own[t].tap) tap = T(0);
+  /// to(tap, channel of the slab, sum) of corr(x, y): Σ x[row + a − 1, column + b − 1]·y[row, column].
+  template <class To>
+  TTT_DEVICE void correlate(Block& block, const Pixels& x, const Pixels& y, const To& to) const {
+    PerThread<NineTaps<T, n>> own(block);
+    block.each_lane([&](int t) {
+      own[t] = NineTaps<T, n>{};
+      each(t, [&](int c, int column, int from, int last) {
+        correlate_column<1, T, S>(x.from_channel(c), y.from_channel(c), column, from, last, own[t]);
+      });
     });
-    block.each_thread([&](int t) {
-      const int c = t % width;
-      for (std::int64_t p = t / width; c < channels && p < y.rows * y.columns; p += lanes) {
-        const std::int64_t row = p / y.columns, column = p - row * y.columns;
-        const T value = y.at(image, row, column, first + c);
-        for (int a = 0; a < 3; ++a)
-          for (int b = 0; b < 3; ++b)
-            if (x.inside(row + a - 1, column + b - 1)) own[t].tap[a * 3 + b] += x.at(image, row + a - 1, column + b - 1, first + c) * value;
-      }
-      for (int tap = 0; tap < 9; ++tap) partial[(t / width * 9 + tap) * width + c] = own[t].tap[tap];
-    });
-    block.each_of(9 * width, [&](int i) {
-      T total = T(0);
-      for (int lane = 0; lane < lanes; ++lane) total += partial[lane * 9 * width + i];
-      sums[i] = total;
-    });
+    sum_taps<threads, across>(block, own, of_warps, to);
   }
   /// y = conv(x, kernel [9, width]), or with `back` its transpose, times `factor`.
-  TTT_DEVICE void convolve(Block& block, const Images<const T>& x, const T* kernel, bool back, T factor, const Images<T>& y) const {
-    each(block, y.rows, y.columns, [&](std::int64_t row, std::int64_t column, std::int64_t channel, int c) {
-      T sum = T(0);
-      for (int a = -1; a <= 1; ++a)
-        for (int b = -1; b <= 1; ++b) {
-          const std::int64_t from = back ? row - a : row + a, at = back ? column - b : column + b;
-          if (x.inside(from, at)) sum += x.at(image, from, at, channel) * kernel[((a + 1) * 3 + b + 1) * width + c];
-        }
-      y.at(image, row, column, channel) = factor * sum;
+  TTT_DEVICE void convolve(Block& block, const Pixels& x, const T* kernel, bool back, T factor, const Images<S>& y) const {
+    const Plane<S> out = plane_of(y, image, first);
+    block.each_thread([&](int t) {
+      NineTaps<T, n> taps;
+      taps.read(kernel, width, t % across * n, back, factor);
+      each(t, [&](int c, int column, int from, int last) {
+        const Plane<S> to = out.from_channel(c);
+        convolve_column<1, T, S>(x.from_channel(c), taps, column, from, last,
+                                 [&](int row, const Channels<T, n>& value) { to.write(row, column, value); });
+      });
     });
   }
   /// Norm of channel c's nine numbers.
@@ -88,89 +120,114 @@ struct ConvSlab {
   /// u [9, width] = w − η·clip(g [9, width]).
   TTT_DEVICE void step(Block& block, const ChannelKernels<const T>& w, const T* g, T rate, T* u) const {
     block.each_of(channels, [&](int c) {
-      const T n = norm(g, c);
+      const T size = norm(g, c);
       for (int tap = 0; tap < 9; ++tap)
-        u[tap * width + c] = formula::clipped_step(w.at(0, first + c, tap / 3, tap % 3), g[tap * width + c], n, rate);
+        u[tap * width + c] = formula::clipped_step(w.at(0, first + c, tap / 3, tap % 3), g[tap * width + c], size, rate);
     });
   }
 };
 
 /// o = conv(q, u) with u = w − η·clip(g), g = −c·corr(k, v).
-template <class T>
+template <class T, class S, int n, bool staged>
 struct TttDwconv {
-  Images<const T> q, k, v;
+  using Slab = ConvSlab<T, S, n, staged>;
+  static constexpr int staged_images = 3;
+  Images<const S> q, k, v;
   ChannelKernels<const T> w;
   T c, rate;
   T* gradient;  // [B, 9, d] or null
-  Images<T> o;
+  Images<S> o;
   TTT_DEVICE void operator()(Block& block) const {
-    const ConvSlab<T> slab(block, q.channels);
-    T *g = block.shared<T>(9 * slab.width), *u = block.shared<T>(9 * slab.width);                  // [9, 32] each
-    slab.correlate(block, k, v, g);
-    block.each_of(9 * slab.width, [&](int i) {
-      g[i] *= -c;
-      if (gradient && i % slab.width < slab.channels)
-        gradient[(slab.image * 9 + i / slab.width) * q.channels + slab.first + i % slab.width] = g[i];
+    const Slab slab(block, q);
+    constexpr int width = Slab::width;
+    T *g = block.shared<T>(9 * width), *u = block.shared<T>(9 * width);                            // [9, width] each
+    typename Slab::Pixels x[] = {slab.of(q), slab.of(k), slab.of(v)};
+    slab.stage(block, x);
+    slab.correlate(block, x[1], x[2], [&](int tap, int channel, T sum) {
+      g[tap * width + channel] = -c * sum;
+      if (gradient && channel < slab.channels) gradient[(std::int64_t(slab.image) * 9 + tap) * q.channels + slab.first + channel] = -c * sum;
     });
     slab.step(block, w, g, rate, u);
-    slab.convolve(block, q, u, false, T(1), o);
+    slab.convolve(block, x[0], u, false, T(1), o);
   }
 };
 /// Cotangents of q, k, v and, by image, of w from that of o and from the g that `ttt_dwconv` kept.
-template <class T>
+template <class T, class S, int n, bool staged>
 struct TttDwconvPull {
-  Images<const T> q, k, v;
+  using Slab = ConvSlab<T, S, n, staged>;
+  static constexpr int staged_images = 4;
+  Images<const S> q, k, v;
   ChannelKernels<const T> w;
   T c, rate;
   const T* gradient;  // g [B, 9, d]
-  Images<const T> o;
-  Images<T> dq, dk, dv;
+  Images<const S> o;
+  Images<S> dq, dk, dv;
   T* dw;  // U [B, 9, d]
   TTT_DEVICE void operator()(Block& block) const {
-    const ConvSlab<T> slab(block, q.channels);
-    constexpr int width = ConvSlab<T>::width;
-    T *g = block.shared<T>(9 * width), *u = block.shared<T>(9 * width);                            // [9, 32] each
-    const auto at = [&](int i) { return (slab.image * 9 + i / width) * q.channels + slab.first + i % width; };
-    block.each_of(9 * width, [&](int i) { g[i] = i % width < slab.channels ? gradient[at(i)] : T(0); });
+    const Slab slab(block, q);
+    constexpr int width = Slab::width;
+    T *g = block.shared<T>(9 * width), *u = block.shared<T>(9 * width);                            // [9, width] each
+    const std::int64_t at = std::int64_t(slab.image) * 9 * q.channels + slab.first;
+    const int d = static_cast<int>(q.channels);
+    typename Slab::Pixels x[] = {slab.of(q), slab.of(k), slab.of(v), slab.of(o)};
+    block.each_of(9 * width, [&](int i) { g[i] = i % width < slab.channels ? gradient[at + i / width * d + i % width] : T(0); });
+    slab.stage(block, x);
     slab.step(block, w, g, rate, u);
-    slab.convolve(block, o, u, true, T(1), dq);                                                    // q̄ = convᵀ(ō, u)
-    slab.correlate(block, q, o, u);                                                                // U = corr(q, ō)
+    slab.convolve(block, x[3], u, true, T(1), dq);                                                 // q̄ = convᵀ(ō, u)
+    slab.correlate(block, x[0], x[3], [&](int tap, int channel, T sum) {                           // U = corr(q, ō)
+      u[tap * width + channel] = sum;
+      if (channel < slab.channels) dw[at + tap * d + channel] = sum;
+    });
     block.each_of(slab.channels, [&](int i) {                                                      // U becomes G
       T along = T(0);
       for (int tap = 0; tap < 9; ++tap) along += g[tap * width + i] * u[tap * width + i];
       const formula::ClippedStepPull<T> pull(slab.norm(g, i), along, rate);
-      for (int tap = 0; tap < 9; ++tap) {
-        dw[at(tap * width + i)] = u[tap * width + i];
-        u[tap * width + i] = pull(u[tap * width + i], g[tap * width + i]);
-      }
+      for (int tap = 0; tap < 9; ++tap) u[tap * width + i] = pull(u[tap * width + i], g[tap * width + i]);
     });
-    slab.convolve(block, v, u, true, -c, dk);                                                      // k̄ = −c·convᵀ(v, G)
-    slab.convolve(block, k, u, false, -c, dv);                                                     // v̄ = −c·conv(k, G)
+    slab.convolve(block, x[2], u, true, -c, dk);                                                   // k̄ = −c·convᵀ(v, G)
+    slab.convolve(block, x[1], u, false, -c, dv);                                                  // v̄ = −c·conv(k, G)
   }
 };
 
-template <class T>
-T dwconv_loss_factor(const View<const T>& q, const TttStep& step) {
-  return static_cast<T>(step.loss_scale / static_cast<double>(q.shape[1] * q.shape[2]));
+template <class S>
+double dwconv_loss_factor(const View<const S>& q, const TttStep& step) {
+  return step.loss_scale / static_cast<double>(q.shape[1] * q.shape[2]);
 }
-template <class L, class T>
-void ttt_dwconv(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, T* gradient, View<T> o) {
+/// Starts Program<T, S, n, staged> with the largest n and, if it fits, the staging that these views allow.
+template <template <class, class, int, bool> class Program, class T, class S, class L, class... Parts>
+void run_dwconv(const L& run, const View<const S>& q, bool at_once, const Parts&... parts) {
+  constexpr int n = channels_at_once<S>;
+  if (q.numel() == 0) return;
+  const auto start = [&](const auto& program) {
+    using P = std::decay_t<decltype(program)>;
+    run.blocks(q.shape[0] * P::Slab::slabs(q.shape[3]), P::Slab::threads, P::Slab::shared_bytes(q.shape[1] * q.shape[2], P::staged_images), program);
+  };
+  using Staged = Program<T, S, n, true>;
+  if (!at_once) return start(Program<T, S, 1, false>{parts...});
+  if (Staged::Slab::shared_bytes(q.shape[1] * q.shape[2], Staged::staged_images) <= shared_limit) start(Staged{parts...});
+  else start(Program<T, S, n, false>{parts...});
+}
+
+/// o [B, h, w, d] of q, k, v as they are stored, and g [B, 9, d] unless `gradient` is null.
+template <class L, class T, class S = T>
+void ttt_dwconv(View<const S> q, View<const S> k, View<const S> v, View<const T> w, const TttStep& step, T* gradient, View<S> o) {
   const L run("ttt_dwconv", o.device);
-  const std::int64_t blocks = ConvSlab<T>::blocks(q);
-  if (blocks > 0)
-    run.blocks(blocks, block_threads, ConvSlab<T>::shared_bytes,
-               TttDwconv<T>{q, k, v, w, dwconv_loss_factor(q, step), static_cast<T>(step.rate), gradient, o});
+  constexpr int n = channels_at_once<S>;
+  const bool at_once = reads_at_once(q, n) && reads_at_once(k, n) && reads_at_once(v, n) && reads_at_once(o, n);
+  run_dwconv<TttDwconv, T, S>(run, q, at_once, q, k, v, w, static_cast<T>(dwconv_loss_factor(q, step)), static_cast<T>(step.rate), gradient, o);
 }
-template <class L, class T>
-void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const T* gradient, View<const T> o,
-                     View<T> dq, View<T> dk, View<T> dv, View<T> dw) {
+template <class L, class T, class S = T>
+void ttt_dwconv_pull(View<const S> q, View<const S> k, View<const S> v, View<const T> w, const TttStep& step, const T* gradient, View<const S> o,
+                     View<S> dq, View<S> dk, View<S> dv, View<T> dw) {
   const L run("ttt_dwconv_pull", o.device);
-  const std::int64_t B = q.shape[0], d = q.shape[3], blocks = ConvSlab<T>::blocks(q);
+  constexpr int n = channels_at_once<S>;
+  const std::int64_t B = q.shape[0], d = q.shape[3];
   const Scratch<L, T> sums(run, B * 9 * d);                                                        // [B, 9, d]
-  if (blocks > 0)
-    run.blocks(blocks, block_threads, ConvSlab<T>::shared_bytes,
-               TttDwconvPull<T>{q, k, v, w, dwconv_loss_factor(q, step), static_cast<T>(step.rate), gradient, o, dq, dk, dv, sums.data()});
-  sum_parts<L, T>(run, sums.data(), B, 9 * d, {3 * d, d, 1}, {3, 3, d}, dw.data, {dw.strides[2], dw.strides[3], dw.strides[1]});
+  bool at_once = reads_at_once(dq, n) && reads_at_once(dk, n) && reads_at_once(dv, n);
+  for (const View<const S>* x : {&q, &k, &v, &o}) at_once = at_once && reads_at_once(*x, n);
+  run_dwconv<TttDwconvPull, T, S>(run, q, at_once, q, k, v, w, static_cast<T>(dwconv_loss_factor(q, step)), static_cast<T>(step.rate), gradient, o,
+                                  dq, dk, dv, sums.data());
+  sum_many_parts<L, T>(run, sums.data(), B, {3, 3, d}, dw.data, {dw.strides[2], dw.strides[3], dw.strides[1]});
 }
 
 }  // namespace ttt::cuda_backend
