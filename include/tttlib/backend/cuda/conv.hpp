@@ -231,7 +231,7 @@ void conv_by_patches(const L& run, const PatchProducts<L, T>& by, const View<con
   const Scratch<L, T> kernels(run, w.numel()), patches(run, by.scratch());
   const View<const T> matrix = turned(kernel_matrix<L, T>(w, kernels.data()));                     // [kh·kw·C, O]
   by.each_piece([&](std::int64_t first, std::int64_t n) {
-    multiply_any<L, T>(run, by.gather(x, first, n, patches.data()), matrix, nullptr, y.rows(first * by.pixels(), n * by.pixels()));
+    multiply_chosen<L, T>(run, by.gather(x, first, n, patches.data()), matrix, nullptr, y.rows(first * by.pixels(), n * by.pixels()));
   });
 }
 template <class L, class T>
@@ -239,10 +239,10 @@ void conv_input_grad_by_patches(const L& run, const PatchProducts<L, T>& by, con
   const Scratch<L, T> kernels(run, w.numel()), patches(run, by.scratch());
   const View<const T> matrix = kernel_matrix<L, T>(w, kernels.data());                             // [O, kh·kw·C]
   const PixelRows<L, T> rows(run, g);
-  if (by.own()) return multiply_any<L, T>(run, rows.matrix().all, matrix, nullptr, PixelMatrix<T>(x).all);
+  if (by.own()) return multiply_chosen<L, T>(run, rows.matrix().all, matrix, nullptr, PixelMatrix<T>(x).all);
   by.each_piece([&](std::int64_t first, std::int64_t n) {
     const View<T> of_pixels{patches.data(), {n * by.pixels(), by.size()}, {by.size(), 1}, x.device};
-    multiply_any<L, T>(run, rows.matrix().rows(first * by.pixels(), n * by.pixels()), matrix, nullptr, of_pixels);
+    multiply_chosen<L, T>(run, rows.matrix().rows(first * by.pixels(), n * by.pixels()), matrix, nullptr, of_pixels);
     by.add(patches.data(), first, n, x);
   });
 }
@@ -258,7 +258,7 @@ void conv_weight_grad_by_patches(const L& run, const PatchProducts<L, T>& by, co
       filled = 1;
     }
     const View<T> sums{partial.data() + filled++ * size, {w.shape[0], by.size()}, {by.size(), 1}, w.device};
-    multiply_any<L, T>(run, turned(rows.matrix().rows(first * by.pixels(), n * by.pixels())), by.gather(x, first, n, patches.data()), nullptr, sums);
+    multiply_chosen<L, T>(run, turned(rows.matrix().rows(first * by.pixels(), n * by.pixels())), by.gather(x, first, n, patches.data()), nullptr, sums);
   });
   const Shape taps{w.shape[0], w.shape[2], w.shape[3], w.shape[1]};
   sum_parts<L, T>(run, partial.data(), filled, size, contiguous_strides(taps), taps, w.data,

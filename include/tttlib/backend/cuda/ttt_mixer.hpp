@@ -97,7 +97,7 @@ void ttt_mixer_pull(View<const float> x, const MixerWeights<const float>& w, con
   ttt_heads_bf16_pull<L>(s.grid(qkv, width), w.w1, w.w2, w.w3, step, kept.g_glu, kept.g_conv, s.grid<const bf16>(of_answers.data(), out),
                          s.grid(of_qkv.data(), width), dw.w1, dw.w2, dw.w3);
   column_sums(run, dqkv, dw.qkv_bias);
-  multiply_bf16<L, float>(run, dqkv, rounded[1], nullptr, s.rows(dx.data, s.C));                                         // [R, W] x [W, C], W = 3C + 3d
+  multiply_bf16<L, float>(run, dqkv, rounded[1], nullptr, s.rows(dx.data, s.C));                                         // [R, W] x [W, C]
   multiply_bf16<L, float>(run, transposed(dqkv), rounded[0], nullptr, dw.qkv);                                           // [3C + 3d, R] x [R, C]
 }
 
