@@ -69,9 +69,11 @@ TEST_CASE("sums over rows: packs and single columns, several parts, parts of par
     CHECK(difference<double>(rows, {x}) < rounding);
     CHECK(relative_error(sum(cast<float>(x).to(cuda()), 0), rows({x})) < 1e-5);
   }
-  const Tensor<double> wide = randn<double>({900, 30}), deep = randn<double>({40, 6, 30, 16});
-  CHECK(difference<double>([&](const Tensors<double>& t) { return rows({slice(t[0], 1, 1, 29)}); }, {wide}) < rounding);  // not at a whole pack
-  CHECK(difference<double>([&](const Tensors<double>& t) { return rows({slice(t[0], 1, 2, 30)}); }, {wide}) < rounding);
+  for (const std::int64_t width : {30, 31})  // first columns and steps between rows that are whole packs, and that are not
+    for (const std::int64_t first : {0, 1, 2})
+      CHECK(difference<double>([&](const Tensors<double>& t) { return rows({slice(t[0], 1, first, first + 28)}); }, {randn<double>({900, width})}) <
+            rounding);
+  const Tensor<double> deep = randn<double>({40, 6, 30, 16});
   CHECK(difference<double>([](const Tensors<double>& t) { return sum(t[0], Axes{0, 2}); }, {deep}) < rounding);  // two axes, and two are left
   CHECK(difference<double>([](const Tensors<double>& t) { return sum(t[0], Axes{1}); }, {deep}) < rounding);
   CHECK(difference<double>([](const Tensors<double>& t) { return amax(t[0], Axes{0, 1}); }, {deep}) == 0);

@@ -411,8 +411,8 @@ void layer_norm_pull(View<const T> x, const T* w, View<const T> g, double eps, V
   const L run("layer_norm_pull", dx.device);
   const std::int64_t n = x.shape.back(), rows = n == 0 ? 0 : x.numel() / n;
   std::int64_t parts = 0;
-  const auto pieces = [&](std::int64_t most, std::int64_t least) {  // rows of a block, of which there are `parts`
-    const std::int64_t length = std::max((rows + most - 1) / most, least);
+  const auto pieces = [&](std::int64_t most, std::int64_t unit) {  // rows of a block, of which there are `parts`: a multiple of unit
+    const std::int64_t length = std::max<std::int64_t>((rows + most * unit - 1) / (most * unit), 1) * unit;
     parts = (rows + length - 1) / length;
     return length;
   };

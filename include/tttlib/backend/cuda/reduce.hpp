@@ -176,7 +176,7 @@ void reduce_with(View<const T> x, View<T> y) {
   const int columns = column_packs(in_packs ? outputs / N : outputs, n, 32, 8);
   const std::int64_t items = by_columns ? (outputs + columns * (in_packs ? N : 1) - 1) / (columns * (in_packs ? N : 1)) : outputs;
   // Enough blocks for every place of a large GPU, and enough to do for each thread.
-  const std::int64_t wanted = 1320 / items, most = by_columns ? n / (8 * (block_threads / columns)) : by_thread ? 1 : n / 4096;
+  const std::int64_t wanted = 1584 / items, most = by_columns ? n / (8 * (block_threads / columns)) : by_thread ? 1 : n / 4096;
   std::int64_t parts = std::clamp<std::int64_t>(std::min(wanted, most), 1, 1024);
   const std::int64_t length = (n + parts - 1) / parts;
   if (length > 0) parts = (n + length - 1) / length;

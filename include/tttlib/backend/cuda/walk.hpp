@@ -72,6 +72,9 @@ struct Walk {
   /// Of element i in row-major order.
   TTT_HD Offsets<K> operator()(std::int64_t i) const {
     Offsets<K> offsets{};
+#if defined(__CUDACC__)
+#pragma unroll 1  // there are a few axes at most, and many walks in a kernel
+#endif
     for (int axis = rank - 1; axis > 0; --axis) {
       const std::int64_t above = count <= small ? divisors[axis](static_cast<std::uint32_t>(i)) : i / shape[axis];
       const std::int64_t position = i - above * shape[axis];
