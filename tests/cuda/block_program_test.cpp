@@ -10,6 +10,7 @@
 #include "tttlib/backend/cuda/mlp.hpp"
 #include "tttlib/backend/cuda/norm.hpp"
 #include "tttlib/backend/cuda/verbs.hpp"
+#include "tttlib/backend/cuda/walk.hpp"
 #include "tttlib/core/upload.hpp"
 #include "tttlib/ops/ops.hpp"
 #include "tttlib/testing/compare.hpp"
@@ -41,6 +42,24 @@ struct SumOfFour {
     block.each_lane([&](int t) { own[t] = t * t; });
     warp_reduce<reduction::Sum, 4>(block, [&](int t) -> int& { return own[t]; });
     block.each_lane([&](int t) { y[t] = own[t]; });
+  }
+};
+/// y = 2·y + x, in place.
+struct DoubleAndAdd {
+  const float* x;
+  float* y;
+  template <int N>
+  struct Operands {
+    Pack<float, N> x, y;
+  };
+  template <int N>
+  Operands<N> load(std::int64_t i) const {
+    return {load_pack<N>(x + i), load_pack<N>(y + i)};
+  }
+  template <int N>
+  void store(std::int64_t i, Operands<N> of) const {
+    for (int j = 0; j < N; ++j) of.y[j] = 2 * of.y[j] + of.x[j];
+    store_pack(y + i, of.y);
   }
 };
 /// Reads a neighbour's number in the phase that writes it: a missing barrier.
@@ -97,6 +116,61 @@ TEST_CASE("neighbouring threads add up in every one of them") {
     for (int i = t / 4 * 4; i < t / 4 * 4 + 4; ++i) expected += i * i;
     CHECK(values[t] == expected);
   }
+}
+
+TEST_CASE("elements in packs, with an odd rest, or one by one") {
+  for (const std::int64_t n : {1, 4, 9, 2048, 5003})
+    for (const std::int64_t first : {0, 1}) {
+      const Tensor<float> x = arange<float>(0, static_cast<float>(n + first)).to(cuda());
+      Tensor<float> y = ones<float>({n + first}, cuda());
+      const bool in_packs = aligned<4>(x.data() + first, static_cast<const float*>(y.data()) + first);
+      CHECK(in_packs == (first == 0));
+      for_each_pack<4>(emulation::Launcher("test", cuda()), n, in_packs, DoubleAndAdd{x.data() + first, y.data() + first});
+      const std::vector<float> got = y.to_vector();
+      bool right = true;
+      for (std::int64_t i = 0; i < n + first; ++i) right = right && got[static_cast<std::size_t>(i)] == (i < first ? 1 : 2 + static_cast<float>(i));
+      CHECK(right);
+    }
+}
+
+TEST_CASE("packs between two packs are refused, as by a GPU") {
+  const Pack<float, 8> numbers{{1, 2, 3, 4, 5, 6, 7, 8}};  // from a multiple of 16 on
+  CHECK(load_pack<4>(numbers.numbers + 4)[1] == 6);
+  CHECK(load_pack<2>(numbers.numbers + 2)[1] == 4);
+  CHECK_THROWS_WITH(load_pack<4>(numbers.numbers + 2), ContainsSubstring("a pack of 4 numbers between two packs"));
+}
+
+TEST_CASE("parts are combined, few and many, where their numbers are side by side and where not") {
+  manual_seed(41);
+  const emulation::Launcher run("test", cuda());
+  for (const Shape& shape : {Shape{5, 12}, Shape{70, 12}, Shape{7, 20000}, Shape{3, 20002}, Shape{1, 9}}) {
+    const Tensor<float> partial = randn<float>(shape), there = partial.to(cuda());
+    const std::int64_t parts = shape[0], n = shape[1];
+    const auto combined = [&](std::int64_t first, std::int64_t outputs, std::int64_t step) {
+      Tensor<float> y(Shape{outputs}, cuda());
+      sum_parts<emulation::Launcher, float>(run, there.data() + first, parts, n, {step}, {outputs}, y.data(), {1});
+      return relative_error(y, sum(slice(partial, 1, first, first + step * (outputs - 1) + 1, step), 0));
+    };
+    CHECK(combined(0, n, 1) < 1e-6);
+    CHECK(combined(1, n - 1, 1) < 1e-6);
+    CHECK(combined(0, n / 2, 2) < 1e-6);
+  }
+}
+
+TEST_CASE("divisors divide") {
+  for (const std::int64_t by : {1, 2, 3, 5, 7, 196, 384, 641, 65535, 65536, 1 << 30, (1 << 30) + 1, 0x7fffffff})
+    for (const std::int64_t n : {0, 1, 2, 195, 196, 383, 384, 50176, 0x7ffffffe, 0x7fffffff})
+      for (const std::int64_t near : {n, n / by * by, n / by * by - 1})
+        if (near >= 0) CHECK(Divisor(by)(static_cast<std::uint32_t>(near)) == near / by);
+}
+
+TEST_CASE("walks know where packs fit") {
+  const Walk<2> line({7}, {Strides{1}, Strides{0}}), rows({5, 8}, {Strides{8, 1}, Strides{0, 1}}), odd({5, 6}, {Strides{8, 1}, Strides{6, 1}});
+  CHECK((line.in_packs(0, 4) && line.in_packs(1, 4)));  // an odd rest is done one by one
+  CHECK((rows.in_packs(0, 4) && rows.in_packs(1, 4) && !rows.in_packs(0, 16)));
+  CHECK((!odd.in_packs(0, 4) && odd.in_packs(0, 2) && odd.in_packs(1, 2)));
+  const Walk<1> apart({5, 8}, {Strides{10, 1}}), turned({8, 5}, {Strides{1, 8}}), flipped({8}, {Strides{-1}});
+  CHECK((!apart.in_packs(0, 4) && apart.in_packs(0, 2) && !turned.in_packs(0, 1) && !flipped.in_packs(0, 2)));
 }
 
 TEST_CASE("a missing barrier shows: the order of threads changes the result") {

@@ -59,6 +59,60 @@ TEST_CASE("reductions of every kind of layout and length", "[small]") {
   CHECK(argmin(numbers.to(cuda()), 0).to_vector() == argmin(numbers, 0).to_vector());
 }
 
+TEST_CASE("sums over rows: packs and single columns, several parts, parts of parts") {
+  manual_seed(21);
+  const auto rows = [](const Tensors<double>& t) { return sum(t[0], 0); };
+  for (const Shape& shape :
+       {Shape{2500, 384}, Shape{3000, 33}, Shape{700, 1538}, Shape{70, 5}, Shape{9, 8}, Shape{1, 64}, Shape{4100, 1}, Shape{0, 6}}) {
+    INFO(shape);
+    const Tensor<double> x = randn<double>(shape);
+    CHECK(difference<double>(rows, {x}) < rounding);
+    CHECK(relative_error(sum(cast<float>(x).to(cuda()), 0), rows({x})) < 1e-5);
+  }
+  for (const std::int64_t width : {30, 31})  // first columns and steps between rows that are whole packs, and that are not
+    for (const std::int64_t first : {0, 1, 2})
+      CHECK(difference<double>([&](const Tensors<double>& t) { return rows({slice(t[0], 1, first, first + 28)}); }, {randn<double>({900, width})}) <
+            rounding);
+  const Tensor<double> deep = randn<double>({40, 6, 30, 16});
+  CHECK(difference<double>([](const Tensors<double>& t) { return sum(t[0], Axes{0, 2}); }, {deep}) < rounding);  // two axes, and two are left
+  CHECK(difference<double>([](const Tensors<double>& t) { return sum(t[0], Axes{1}); }, {deep}) < rounding);
+  CHECK(difference<double>([](const Tensors<double>& t) { return amax(t[0], Axes{0, 1}); }, {deep}) == 0);
+  CHECK(relative_error(sum(deep.to(cuda()), Axes{0, 1, 2}), sum(deep, Axes{0, 1, 2})) < rounding);
+}
+
+TEST_CASE("elementwise maps: packs, odd rests, rows and columns that repeat, addresses between packs") {
+  manual_seed(22);
+  const auto both = [](const auto& f, const Tensors<double>& xs) {
+    CHECK(difference<double>(f, xs) < rounding);
+    Tensors<float> floats;
+    for (const Tensor<double>& x : xs) floats.push_back(cast<float>(x));
+    CHECK(difference<float>(f, floats) < 1e-6);
+  };
+  const auto formula = [](const auto& t) { return add(mul(t[0], t[1]), gelu(t[0])); };
+  for (const std::int64_t n : {1, 3, 4, 2047, 4100}) both(formula, {randn<double>({n}), randn<double>({n})});
+  const Tensor<double> x = randn<double>({5, 6, 32});
+  for (const Shape& other : {Shape{32}, Shape{6, 1}, Shape{1, 32}, Shape{5, 1, 1}, Shape{5, 1, 32}, Shape{}})
+    both(formula, {x, randn<double>(other)});
+  both(formula, {randn<double>({9, 7}), randn<double>({7})});
+  both([&](const auto& t) { return formula(std::vector{slice(t[0], 0, 1, 30), slice(t[1], 0, 4, 33)}); }, {randn<double>({33}), randn<double>({33})});
+  both([&](const auto& t) { return formula(std::vector{slice(t[0], 1, 4, 16), slice(t[0], 1, 8, 20)}); }, {randn<double>({7, 24})});
+  both([&](const auto& t) { return formula(std::vector{slice(t[0], 1, 0, 8), slice(t[0], 1, 1, 9)}); }, {randn<double>({7, 10})});
+  both([](const auto& t) { return permute(t[0], {1, 0, 2}).contiguous(); }, {x});
+  both([](const auto& t) { return transpose(t[0]).contiguous(); }, {x});
+  both([](const auto& t) { return flip(t[0], 2).contiguous(); }, {x});
+  both([](const auto& t) { return where(t[0], t[1], t[0]); }, {x, randn<double>({32})});
+  const Tensor<float> y = randn<float>({5, 131});
+  for (const Tensor<float>& part : {y, slice(y, 1, 1, 100), slice(y, 1, 8, 40)}) {
+    const Tensor<float> there = part.to(cuda());
+    CHECK(cast<float>(cast<bf16>(there)).to_vector() == cast<float>(cast<bf16>(part)).to_vector());
+    CHECK(cast<double>(there).to_vector() == cast<double>(part).to_vector());
+    CHECK(cast<float>(cast<std::int64_t>(mul(there, 100.0))).to_vector() == cast<float>(cast<std::int64_t>(mul(part, 100.0))).to_vector());
+  }
+  Tensor<float> filled = zeros<float>({4, 21}, cuda());
+  backend::fill(mutable_view(filled), 3);
+  CHECK(filled.to_vector() == std::vector<float>(84, 3));
+}
+
 TEST_CASE("all_finite finds the one that is not", "[small]") {
   for (std::int64_t n : {1, 1000, 300000}) {
     Tensor<float> x = ones<float>({n});
@@ -72,7 +126,8 @@ TEST_CASE("all_finite finds the one that is not", "[small]") {
 
 TEST_CASE("rows: more of them than parts, wider than a block") {
   manual_seed(2);
-  for (const Shape& shape : {Shape{1300, 5}, Shape{3, 700}, Shape{1, 1}, Shape{520, 64}}) {
+  for (const Shape& shape : {Shape{1300, 5}, Shape{3, 700}, Shape{1, 1}, Shape{520, 64}, Shape{2200, 6}, Shape{20, 192}, Shape{9, 384},
+                             Shape{17, 130}, Shape{7, 512}, Shape{5, 33}, Shape{4, 101}, Shape{3, 255}, Shape{2, 514}}) {
     INFO(shape);
     const std::int64_t n = shape[1];
     const Tensors<double> xs{randn<double>(shape), randn<double>({n}), randn<double>({n})};
@@ -86,6 +141,23 @@ TEST_CASE("rows: more of them than parts, wider than a block") {
       CHECK(difference<double>(
                 [&](const Tensors<double>& t) { return cross_entropy(t[0], labels.to(t[0].device()), {.label_smoothing = smoothing}); },
                 {xs[0]}) < rounding);
+  }
+}
+
+TEST_CASE("rows of floats, with and without weights, whole packs and odd ones") {
+  manual_seed(23);
+  for (const std::int64_t n : {3, 100, 256, 384, 500, 768, 1024, 250, 1100}) {
+    INFO(n);
+    const Tensor<double> x = randn<double>({29, n}), w = randn<double>({n}), b = randn<double>({n});
+    const auto check = [](const auto& f, const Tensors<double>& xs) {
+      Tensors<float> floats;
+      for (const Tensor<double>& t : xs) floats.push_back(cast<float>(t));
+      CHECK(difference<float>(f, floats) < 1e-5);
+    };
+    check([](const auto& t) { return layer_norm(t[0], t[1], t[2]); }, {x, w, b});
+    check([](const auto& t) { return layer_norm(t[0], {}, {}); }, {x});
+    check([](const auto& t) { return softmax(t[0]); }, {x});
+    check([](const auto& t) { return log_softmax(t[0]); }, {x});
   }
 }
 

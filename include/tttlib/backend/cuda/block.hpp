@@ -4,7 +4,8 @@
 /// A program is a struct with `void operator()(Block&) const`, the work of one thread block. Code outside of a phase is
 /// the same for all threads; a phase, `block.each_thread([&](int t) { … })`, is the work of thread t and ends in a
 /// barrier. On the GPU a phase is `f(threadIdx.x); __syncthreads();`, elsewhere a loop over t. Within a phase no thread
-/// may read what another one writes. `block.each_lane` is the same with a barrier of the thread's warp only. Numbers that a thread keeps from one phase to the next live in a PerThread<T>.
+/// may read what another one writes. `block.each_lane` is the same with a barrier of the thread's warp only. Numbers that
+/// a thread keeps from one phase to the next live in a PerThread<T>.
 /// Sums over a block are trees in shared memory, of one shape: the same input gives the same bits.
 ///
 /// Programs are started through a launcher: backend/cuda/launcher.cuh has the one for GPUs, tests/cuda/emulation.hpp the
@@ -12,9 +13,11 @@
 ///   run.blocks(count, threads, shared_bytes, program)     run.read(to_host, from_device, bytes)
 ///   run.allocate(bytes), run.deallocate(block, bytes)     run.gemm(product)   (backend/cuda/matmul.hpp)
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 #if !defined(__CUDACC__)
 #include <cstring>
 #include <vector>
@@ -125,6 +128,74 @@ class PerThread {
 #endif
 };
 
+template <int... at, class F>
+TTT_DEVICE void unrolled(std::integer_sequence<int, at...>, const F& f) {
+  (f(at), ...);
+}
+/// f(0), …, f(count−1), a loop whose arrays stay in registers.
+template <int count, class F>
+TTT_DEVICE void unrolled(const F& f) {
+  unrolled(std::make_integer_sequence<int, count>{}, f);
+}
+
+/// N numbers side by side in memory, N a power of two: one access of a thread if they are 16 bytes or less.
+template <class T, int N>
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
+  T numbers[N];
+  TTT_DEVICE T& operator[](int i) { return numbers[i]; }
+  TTT_DEVICE const T& operator[](int i) const { return numbers[i]; }
+};
+/// Numbers of type T, and of wider ones in the same kernel, that a thread reads at once.
+template <class... T>
+inline constexpr int pack_size = 16 / static_cast<int>(std::max({sizeof(T)...}));
+
+#if !defined(__CUDACC__)
+/// What a GPU does not forgive.
+template <int N, class T>
+void require_aligned(const T* at) {
+  if (reinterpret_cast<std::uintptr_t>(at) % alignof(Pack<T, N>) != 0) fail<Error>("cuda", concat("a pack of ", N, " numbers between two packs"));
+}
+#endif
+/// The N numbers from `from` on, which `aligned` has said yes to.
+template <int N, class T>
+TTT_DEVICE Pack<T, N> load_pack(const T* from) {
+#if defined(__CUDACC__)
+  return *reinterpret_cast<const Pack<T, N>*>(from);
+#else
+  require_aligned<N>(from);
+  Pack<T, N> pack;
+  std::memcpy(static_cast<void*>(&pack), from, sizeof pack);
+  return pack;
+#endif
+}
+template <class T, int N>
+TTT_DEVICE void store_pack(T* to, const Pack<T, N>& pack) {
+#if defined(__CUDACC__)
+  *reinterpret_cast<Pack<T, N>*>(to) = pack;
+#else
+  require_aligned<N>(to);
+  std::memcpy(static_cast<void*>(to), &pack, sizeof pack);
+#endif
+}
+/// Asks for the 128 bytes around an address that will be read soon.
+TTT_DEVICE inline void prefetch([[maybe_unused]] const void* at) {
+#if defined(__CUDACC__)
+  asm volatile("prefetch.L2 [%0];" ::"l"(at));
+#endif
+}
+/// N times the same number.
+template <int N, class T>
+TTT_DEVICE Pack<T, N> same_pack(T value) {
+  Pack<T, N> pack;
+  unrolled<N>([&](int i) { pack[i] = value; });
+  return pack;
+}
+/// True if packs of N may start at each of these addresses; null stands for an operand that is not there.
+template <int N, class... T>
+TTT_HD bool aligned(const T*... data) {
+  return ((reinterpret_cast<std::uintptr_t>(data) % alignof(Pack<T, N>) == 0) && ...);
+}
+
 inline constexpr int warp_size = 32;
 
 /// at(t), a number of thread t, becomes R over the `width` neighbouring threads that t is one of (a power of two, at most a warp):
@@ -180,6 +251,42 @@ void for_each(const L& run, std::int64_t n, const Body& body) {
   if (n <= 0) return;
   const std::int64_t blocks = (n + block_threads - 1) / block_threads;
   run.blocks(blocks < most ? blocks : most, block_threads, 0, ForEach<Body>{n, body});
+}
+
+/// The program of independent elements 0 … n−1 in packs of N: `body.load<N>(i)` reads what elements i … i+N−1 need and
+/// `body.store<N>(i, that)` writes them, also with N = 1 for the odd rest. A thread reads several packs before it writes the first, so
+/// a result may be in an operand's place.
+template <int N, class Body>
+struct ForEachPack {
+  std::int64_t n;
+  Body body;
+  using Item = decltype(std::declval<const Body&>().template load<N>(std::int64_t{}));
+  static constexpr int in_flight = sizeof(Item) > 16 ? 2 : 4;
+  TTT_DEVICE void operator()(Block& block) const {
+    block.each_thread([&](int t) {
+      const std::int64_t packs = n / N, first = block.index() * block.threads() * in_flight + t;
+      Item items[in_flight] = {};
+      unrolled<in_flight>([&](int k) {
+        const std::int64_t i = first + k * block.threads();
+        if (i < packs) items[k] = body.template load<N>(i * N);
+      });
+      unrolled<in_flight>([&](int k) {
+        const std::int64_t i = first + k * block.threads();
+        if (i < packs) body.template store<N>(i * N, items[k]);
+      });
+      if constexpr (N > 1)
+        if (const std::int64_t i = packs * N + t; block.index() == 0 && i < n) body.template store<1>(i, body.template load<1>(i));
+    });
+  }
+};
+/// Runs it; one by one if the operands are not `in_packs`.
+template <int N, class L, class Body>
+void for_each_pack(const L& run, std::int64_t n, bool in_packs, const Body& body) {
+  if (n <= 0) return;
+  if constexpr (N > 1)
+    if (!in_packs) return for_each_pack<1>(run, n, true, body);
+  constexpr std::int64_t of_block = std::int64_t(block_threads) * N * ForEachPack<N, Body>::in_flight;
+  run.blocks((n + of_block - 1) / of_block, block_threads, 0, ForEachPack<N, Body>{n, body});
 }
 
 /// Memory of the device for the time of one verb. Work on a device happens in order, so it may be given back at once.

@@ -1,5 +1,8 @@
 #pragma once
-/// Elementwise kernels: one thread per element, any layout. Bytes: each operand once. Operations: the formula's.
+/// Elementwise kernels, any layout: a thread has several packs of neighbouring elements where all operands have them side by side (or
+/// repeat one), single elements elsewhere. Bytes: each operand once. Operations: the formula's, and an address or two a pack.
+
+#include <tuple>
 
 #include "tttlib/backend/cuda/block.hpp"
 #include "tttlib/backend/cuda/walk.hpp"
@@ -8,100 +11,100 @@
 
 namespace ttt::cuda_backend {
 
+/// True if all operands of a walk can be read and written in packs of N: K + 1 of them, the result first.
+template <int N, int K, class... T>
+bool walks_in_packs(const Walk<K>& walk, const T*... data) {
+  int k = 0;
+  return walk.inner_stride(0) == 1 && ((walk.in_packs(k, N) && (walk.inner_stride(k++) == 0 || aligned<N>(data))) && ...);
+}
+
 template <class T>
 struct Fill {
   T value;
   T* y;
   Walk<1> walk;
-  TTT_DEVICE void operator()(std::int64_t i) const { y[walk(i)[0]] = value; }
+  struct Nothing {};
+  template <int N>
+  TTT_DEVICE Nothing load(std::int64_t) const {
+    return {};
+  }
+  template <int N>
+  TTT_DEVICE void store(std::int64_t i, Nothing) const {
+    store_pack(y + walk(i)[0], same_pack<N>(value));
+  }
 };
 template <class L, class T>
 void fill(View<T> y, T value) {
+  constexpr int N = pack_size<T>;
   const Walk<1> walk(y.shape, {y.strides});
-  for_each(L("fill", y.device), walk.count, Fill<T>{value, y.data, walk});
+  for_each_pack<N>(L("fill", y.device), walk.count, walks_in_packs<N>(walk, y.data), Fill<T>{value, y.data, walk});
 }
 
-template <class T>
-struct Copy {
-  const T* x;
-  T* y;
-  Walk<2> walk;
-  TTT_DEVICE void operator()(std::int64_t i) const {
-    const Offsets<2> at = walk(i);
-    y[at[0]] = x[at[1]];
+/// y = f(x[0], …, x[K−1])
+template <class F, class From, class To, int K>
+struct Map {
+  F f;
+  const From* x[K];
+  To* y;
+  Walk<K + 1> walk;  // y, x…
+  template <int N>
+  struct Operands {
+    Pack<From, N> x[K];
+  };
+  template <int N>
+  TTT_DEVICE Operands<N> load(std::int64_t i) const {
+    const Offsets<K + 1> at = walk(i);
+    Operands<N> of;
+    unrolled<K>([&](int k) {
+      const From* from = x[k] + at[k + 1];
+      of.x[k] = N == 1 || walk.inner_stride(k + 1) != 0 ? load_pack<N>(from) : same_pack<N>(*from);
+    });
+    return of;
   }
+  template <int N>
+  TTT_DEVICE void store(std::int64_t i, const Operands<N>& of) const {
+    Pack<To, N> out;
+    unrolled<N>([&](int j) {
+      if constexpr (K == 1) out[j] = f(of.x[0][j]);
+      else if constexpr (K == 2) out[j] = f(of.x[0][j], of.x[1][j]);
+      else out[j] = f(of.x[0][j], of.x[1][j], of.x[2][j]);
+    });
+    store_pack(y + walk(i)[0], out);
+  }
+};
+template <class L, class F, class To, class... From>
+void map(const char* op, const F& f, const View<To>& y, const View<const From>&... x) {
+  constexpr int K = sizeof...(From), N = pack_size<To, From...>;
+  using X = std::tuple_element_t<0, std::tuple<From...>>;
+  const Walk<K + 1> walk(y.shape, {y.strides, x.strides...});
+  for_each_pack<N>(L(op, y.device), walk.count, walks_in_packs<N>(walk, static_cast<const To*>(y.data), x.data...),
+                   Map<F, X, To, K>{f, {x.data...}, y.data, walk});
+}
+
+struct Same {
+  template <class T>
+  TTT_DEVICE T operator()(T x) const { return x; }
 };
 template <class L, class T>
 void copy(View<const T> x, View<T> y) {
-  const Walk<2> walk(y.shape, {y.strides, x.strides});
-  for_each(L("copy", y.device), walk.count, Copy<T>{x.data, y.data, walk});
+  map<L>("copy", Same{}, y, x);
 }
-
-template <class From, class To>
-struct Cast {
-  const From* x;
-  To* y;
-  Walk<2> walk;
-  TTT_DEVICE void operator()(std::int64_t i) const {
-    const Offsets<2> at = walk(i);
-    y[at[0]] = convert<To>(x[at[1]]);
-  }
+template <class To>
+struct Convert {
+  template <class From>
+  TTT_DEVICE To operator()(From x) const { return convert<To>(x); }
 };
 template <class L, class From, class To>
 void cast(View<const From> x, View<To> y) {
-  const Walk<2> walk(y.shape, {y.strides, x.strides});
-  for_each(L("cast", y.device), walk.count, Cast<From, To>{x.data, y.data, walk});
+  map<L>("cast", Convert<To>{}, y, x);
 }
-
-template <class F, class T>
-struct MapOne {
-  F f;
-  const T* x;
-  T* y;
-  Walk<2> walk;
-  TTT_DEVICE void operator()(std::int64_t i) const {
-    const Offsets<2> at = walk(i);
-    y[at[0]] = f(x[at[1]]);
-  }
-};
 template <class L, class F, class T>
 void map_unary(double p, double q, View<const T> x, View<T> y) {
-  const Walk<2> walk(y.shape, {y.strides, x.strides});
-  for_each(L("map", y.device), walk.count, MapOne<F, T>{F{p, q}, x.data, y.data, walk});
+  map<L>("map", F{p, q}, y, x);
 }
-
-template <class F, class T>
-struct MapTwo {
-  F f;
-  const T *a, *b;
-  T* y;
-  Walk<3> walk;
-  TTT_DEVICE void operator()(std::int64_t i) const {
-    const Offsets<3> at = walk(i);
-    y[at[0]] = f(a[at[1]], b[at[2]]);
-  }
-};
 template <class L, class F, class T>
 void map_binary(double p, double q, View<const T> a, View<const T> b, View<T> y) {
-  const Walk<3> walk(y.shape, {y.strides, a.strides, b.strides});
-  for_each(L("map", y.device), walk.count, MapTwo<F, T>{F{p, q}, a.data, b.data, y.data, walk});
-}
-
-template <class F, class T>
-struct MapThree {
-  F f;
-  const T *a, *b, *c;
-  T* y;
-  Walk<4> walk;
-  TTT_DEVICE void operator()(std::int64_t i) const {
-    const Offsets<4> at = walk(i);
-    y[at[0]] = f(a[at[1]], b[at[2]], c[at[3]]);
-  }
-};
-template <class L, class F, class T>
-void map_ternary(const char* op, const F& f, const View<const T>& a, const View<const T>& b, const View<const T>& c, const View<T>& y) {
-  const Walk<4> walk(y.shape, {y.strides, a.strides, b.strides, c.strides});
-  for_each(L(op, y.device), walk.count, MapThree<F, T>{f, a.data, b.data, c.data, y.data, walk});
+  map<L>("map", F{p, q}, y, a, b);
 }
 
 struct Where {
@@ -110,7 +113,7 @@ struct Where {
 };
 template <class L, class T>
 void where(View<const T> condition, View<const T> a, View<const T> b, View<T> y) {
-  map_ternary<L>("where", Where{}, condition, a, b, y);
+  map<L>("where", Where{}, y, condition, a, b);
 }
 
 struct AddScaled {
@@ -119,7 +122,7 @@ struct AddScaled {
 };
 template <class L, class T>
 void add_scaled(View<const T> x, View<const T> y, View<const T> scale, View<T> z) {
-  map_ternary<L>("add_scaled", AddScaled{}, x, y, scale, z);
+  map<L>("add_scaled", AddScaled{}, z, x, y, scale);
 }
 
 /// bad [blocks] = how many of a block's elements are infinite or NaN.

@@ -1,30 +1,18 @@
 #pragma once
-/// Softmax, cross-entropy and layer norm over the last axis: one block per row. Rows are contiguous.
-/// Bytes: forward, x two or three times (from cache but for the first) and y once; back, each operand once or twice; the weights' gradients add
-/// 4·parts·n numbers, parts ≤ 512. Sums are trees over the block, weights' gradients add up parts in order.
+/// Softmax, cross-entropy and layer norm over the last axis. Rows are contiguous. A row of up to about 1000 numbers is one warp's, whose
+/// lanes keep it in registers (softmax and layer norm); others are a block's.
+/// Bytes: each operand once (of a block's rows two or three times, from cache but for the first); the weights' gradients add 4·parts·n
+/// numbers, parts ≤ 512. Sums are trees over the warp or block; weights' gradients add up in order within a part.
 
-#include <algorithm>
 #include <limits>
 
 #include "tttlib/backend/cuda/reduce.hpp"
+#include "tttlib/backend/cuda/rows.hpp"
 #include "tttlib/kernels/math.hpp"
 
 namespace ttt::cuda_backend {
 
 using reduction::Max, reduction::Sum;
-
-/// Threads for rows of n numbers.
-inline int row_threads(std::int64_t n) {
-  int threads = 32;
-  while (threads < block_threads && threads < n) threads *= 2;
-  return threads;
-}
-/// Runs a row program: as many blocks as rows, or as fit into a grid.
-template <class L, class T, class Program>
-void for_rows(const L& run, std::int64_t rows, std::int64_t n, const Program& program) {
-  const int threads = row_threads(n);
-  if (rows > 0) run.blocks(std::min<std::int64_t>(rows, 65535), threads, shared_size<T>(threads), program);
-}
 
 template <class T>
 struct Softmax {
@@ -46,10 +34,56 @@ struct Softmax {
     }
   }
 };
+template <class T, int N, int P>
+struct SoftmaxOfWarps {
+  const T* x;
+  T* y;
+  std::int64_t rows;
+  int n;
+  bool log;
+  TTT_DEVICE void operator()(Block& block) const {
+    PerThread<RowOfWarp<T, N, P>> own(block);
+    PerThread<T> top(block), sum(block);
+    for (std::int64_t first = block.index() * warps_of_block; first < rows; first += block.count() * warps_of_block) {
+      block.each_lane([&](int t) {
+        const std::int64_t row = first + t / warp_size;
+        T most = Max::identity<T>();
+        if (row < rows) {
+          own[t].read(t, n, x + row * n);
+          own[t].each(t, n, [&](T value, int, int, int) { most = Max::combine(most, value); });
+        }
+        top[t] = most;
+      });
+      warp_reduce<Max>(block, [&](int t) -> T& { return top[t]; });
+      block.each_lane([&](int t) {
+        T total = T(0);
+        own[t].each(t, n, [&](T& value, int, int, int) {
+          const T power = math::exp(value - top[t]);
+          total += power;
+          if (!log) value = power;
+        });
+        sum[t] = total;
+      });
+      warp_reduce<Sum>(block, [&](int t) -> T& { return sum[t]; });
+      block.each_lane([&](int t) {
+        const std::int64_t row = first + t / warp_size;
+        if (row >= rows) return;
+        const T shift = top[t] + std::log(sum[t]), scale = T(1) / sum[t];
+        own[t].each(t, n, [&](T& value, int, int, int) { value = log ? value - shift : value * scale; });
+        own[t].write(t, n, y + row * n);
+      });
+    }
+  }
+};
 template <class L, class T>
 void softmax(View<const T> x, bool log, View<T> y) {
+  const L run("softmax", y.device);
   const std::int64_t n = x.shape.back(), rows = n == 0 ? 0 : x.numel() / n;
-  for_rows<L, T>(L("softmax", y.device), rows, n, Softmax<T>{x.data, y.data, rows, n, log});
+  const auto by_warps = [&]<int N, int P>(std::integral_constant<int, N>, std::integral_constant<int, P>) {
+    for_rows_of_warps(run, rows, SoftmaxOfWarps<T, N, P>{x.data, y.data, rows, static_cast<int>(n), log});
+  };
+  if (with_row_of_warp<T>(n, by_warps, x.data, static_cast<const T*>(y.data))) return;
+  for_rows<L, T>(run, rows, n, Softmax<T>{x.data, y.data, rows, n, log});
 }
 
 /// dx = y (g − Σ g·y), of the logarithm g − exp(y)·Σ g.
@@ -72,10 +106,49 @@ struct SoftmaxPull {
     }
   }
 };
+template <class T, int N, int P>
+struct SoftmaxPullOfWarps {
+  const T *y, *g;
+  T* dx;
+  std::int64_t rows;
+  int n;
+  bool log;
+  TTT_DEVICE void operator()(Block& block) const {
+    PerThread<RowOfWarp<T, N, P>> own_y(block), own_g(block);
+    PerThread<T> sum(block);
+    for (std::int64_t first = block.index() * warps_of_block; first < rows; first += block.count() * warps_of_block) {
+      block.each_lane([&](int t) {
+        const std::int64_t row = first + t / warp_size;
+        T total = T(0);
+        if (row < rows) {
+          own_y[t].read(t, n, y + row * n);
+          own_g[t].read(t, n, g + row * n);
+          own_g[t].each(t, n, [&](T cotangent, int j, int p, int) { total += log ? cotangent : cotangent * own_y[t].packs[p][j]; });
+        }
+        sum[t] = total;
+      });
+      warp_reduce<Sum>(block, [&](int t) -> T& { return sum[t]; });
+      block.each_lane([&](int t) {
+        const std::int64_t row = first + t / warp_size;
+        if (row >= rows) return;
+        own_g[t].each(t, n, [&](T& cotangent, int j, int p, int) {
+          const T out = own_y[t].packs[p][j];
+          cotangent = log ? cotangent - math::exp(out) * sum[t] : cotangent * out - out * sum[t];
+        });
+        own_g[t].write(t, n, dx + row * n);
+      });
+    }
+  }
+};
 template <class L, class T>
 void softmax_pull(View<const T> y, View<const T> g, bool log, View<T> dx) {
+  const L run("softmax_pull", dx.device);
   const std::int64_t n = y.shape.back(), rows = n == 0 ? 0 : y.numel() / n;
-  for_rows<L, T>(L("softmax_pull", dx.device), rows, n, SoftmaxPull<T>{y.data, g.data, dx.data, rows, n, log});
+  const auto by_warps = [&]<int N, int P>(std::integral_constant<int, N>, std::integral_constant<int, P>) {
+    for_rows_of_warps(run, rows, SoftmaxPullOfWarps<T, N, P>{y.data, g.data, dx.data, rows, static_cast<int>(n), log});
+  };
+  if (with_row_of_warp<T>(n, by_warps, y.data, g.data, static_cast<const T*>(dx.data))) return;
+  for_rows<L, T>(run, rows, n, SoftmaxPull<T>{y.data, g.data, dx.data, rows, n, log});
 }
 
 /// losses [R] = log Σ exp(x) − (1 − s)·x[label] − s·mean(x) of rows x [C]; log_sums [R] or null keeps log Σ exp(x). Of a label that is
@@ -170,10 +243,56 @@ struct LayerNorm {
     }
   }
 };
+template <class T, int N, int P>
+struct LayerNormOfWarps {
+  const T *x, *w, *b;
+  T eps;
+  T* y;
+  std::int64_t rows;
+  int n;
+  TTT_DEVICE void operator()(Block& block) const {
+    PerThread<RowOfWarp<T, N, P>> own(block);
+    PerThread<T> sum(block), squares(block);
+    for (std::int64_t first = block.index() * warps_of_block; first < rows; first += block.count() * warps_of_block) {
+      block.each_lane([&](int t) {
+        const std::int64_t row = first + t / warp_size;
+        T total = T(0);
+        if (row < rows) {
+          own[t].read(t, n, x + row * n);
+          own[t].each(t, n, [&](T value, int, int, int) { total += value; });
+        }
+        sum[t] = total;
+      });
+      warp_reduce<Sum>(block, [&](int t) -> T& { return sum[t]; });
+      block.each_lane([&](int t) {
+        const T mean = sum[t] / static_cast<T>(n);
+        T total = T(0);
+        own[t].each(t, n, [&](T& value, int, int, int) { value -= mean, total += value * value; });
+        squares[t] = total;
+      });
+      warp_reduce<Sum>(block, [&](int t) -> T& { return squares[t]; });
+      block.each_lane([&](int t) {
+        const std::int64_t row = first + t / warp_size;
+        if (row >= rows) return;
+        const T rstd = T(1) / std::sqrt(squares[t] / static_cast<T>(n) + eps);
+        RowOfWarp<T, N, P>::each_pack(t, n, [&](int p, int column) {
+          const Pack<T, N> scale = w ? load_pack<N>(w + column) : same_pack<N>(T(1)), shift = b ? load_pack<N>(b + column) : same_pack<N>(T(0));
+          unrolled<N>([&](int j) { own[t].packs[p][j] = own[t].packs[p][j] * rstd * scale[j] + shift[j]; });
+        });
+        own[t].write(t, n, y + row * n);
+      });
+    }
+  }
+};
 template <class L, class T>
 void layer_norm(View<const T> x, const T* w, const T* b, double eps, View<T> y) {
+  const L run("layer_norm", y.device);
   const std::int64_t n = x.shape.back(), rows = n == 0 ? 0 : x.numel() / n;
-  for_rows<L, T>(L("layer_norm", y.device), rows, n, LayerNorm<T>{x.data, w, b, static_cast<T>(eps), y.data, rows, n});
+  const auto by_warps = [&]<int N, int P>(std::integral_constant<int, N>, std::integral_constant<int, P>) {
+    for_rows_of_warps(run, rows, LayerNormOfWarps<T, N, P>{x.data, w, b, static_cast<T>(eps), y.data, rows, static_cast<int>(n)});
+  };
+  if (with_row_of_warp<T>(n, by_warps, x.data, w, b, y.data)) return;
+  for_rows<L, T>(run, rows, n, LayerNorm<T>{x.data, w, b, static_cast<T>(eps), y.data, rows, n});
 }
 
 /// With x̂ = (x − mean)·rstd and h = g·w: dx = rstd (h − mean(h) − x̂ mean(h·x̂)); a block has `length` rows in a row and
@@ -208,18 +327,115 @@ struct LayerNormPull {
     }
   }
 };
+/// The same with a warp for each row: a lane keeps its columns of w and of both sums over the rows of its warp, and the block adds up
+/// its warps' sums in order.
+template <class T, int N, int P>
+struct LayerNormPullOfWarps {
+  const T *x, *w, *g;
+  T eps;
+  T *dx, *partial;
+  std::int64_t rows, length;
+  int n;
+  TTT_DEVICE void operator()(Block& block) const {
+    using Row = RowOfWarp<T, N, P>;
+    PerThread<Row> own_x(block), own_g(block), own_w(block), sum_w(block), sum_b(block);
+    PerThread<T> sum_x(block), sum_h(block), squares(block), sum_hx(block);
+    block.each_lane([&](int t) {
+      own_w[t].set(T(1)), sum_w[t].set(T(0)), sum_b[t].set(T(0));
+      if (w) own_w[t].read(t, n, w);
+    });
+    const std::int64_t begin = block.index() * length, end = begin + length < rows ? begin + length : rows;
+    for (std::int64_t first = begin; first < end; first += warps_of_block) {
+      block.each_lane([&](int t) {
+        const std::int64_t row = first + t / warp_size;
+        T total = T(0), total_h = T(0);
+        own_x[t].set(T(0)), own_g[t].set(T(0));
+        if (const std::int64_t next = row + warps_of_block; next < end) {
+          constexpr int line = 128 / static_cast<int>(sizeof(T));
+          for (int i = t % warp_size * line; i < n; i += warp_size * line) prefetch(x + next * n + i), prefetch(g + next * n + i);
+        }
+        if (row < end) {
+          own_x[t].read(t, n, x + row * n);
+          own_g[t].read(t, n, g + row * n);
+          own_x[t].each(t, n, [&](T value, int j, int p, int) { total += value, total_h += own_g[t].packs[p][j] * own_w[t].packs[p][j]; });
+        }
+        sum_x[t] = total, sum_h[t] = total_h;
+      });
+      warp_reduce<Sum>(block, [&](int t) -> T& { return sum_x[t]; });
+      warp_reduce<Sum>(block, [&](int t) -> T& { return sum_h[t]; });
+      block.each_lane([&](int t) {
+        const T mean = sum_x[t] / static_cast<T>(n);
+        T total = T(0), total_hx = T(0);
+        own_x[t].each(t, n, [&](T& value, int j, int p, int) {
+          value -= mean;
+          total += value * value, total_hx += own_g[t].packs[p][j] * own_w[t].packs[p][j] * value;
+        });
+        squares[t] = total, sum_hx[t] = total_hx;
+      });
+      warp_reduce<Sum>(block, [&](int t) -> T& { return squares[t]; });
+      warp_reduce<Sum>(block, [&](int t) -> T& { return sum_hx[t]; });
+      block.each_lane([&](int t) {
+        const std::int64_t row = first + t / warp_size;
+        if (row >= end) return;
+        const T rstd = T(1) / std::sqrt(squares[t] / static_cast<T>(n) + eps);
+        const T mean_h = sum_h[t] / static_cast<T>(n), mean_hx = sum_hx[t] * rstd / static_cast<T>(n);
+        own_x[t].each(t, n, [&](T& value, int j, int p, int) {
+          const T cotangent = own_g[t].packs[p][j], xhat = value * rstd;
+          sum_w[t].packs[p][j] += cotangent * xhat;
+          sum_b[t].packs[p][j] += cotangent;
+          value = rstd * (cotangent * own_w[t].packs[p][j] - mean_h - xhat * mean_hx);
+        });
+        own_x[t].write(t, n, dx + row * n);
+      });
+    }
+    if (!partial) return;
+    T* sums = block.shared<T>(2 * n);  // [2, n]
+    for (int warp = 0; warp < warps_of_block; ++warp)
+      block.each_thread([&](int t) {
+        if (t / warp_size != warp) return;
+        Row::each_pack(t, n, [&](int p, int column) {
+          const auto add = [&](T* at, Pack<T, N> more) {
+            const Pack<T, N> before = load_pack<N>(at);
+            if (warp > 0) unrolled<N>([&](int j) { more[j] += before[j]; });
+            store_pack(at, more);
+          };
+          add(sums + column, sum_w[t].packs[p]), add(sums + n + column, sum_b[t].packs[p]);
+        });
+      });
+    T* part = partial + block.index() * 2 * n;
+    block.each_of(2 * n, [&](int i) { part[i] = sums[i]; });
+  }
+};
 template <class L, class T>
 void layer_norm_pull(View<const T> x, const T* w, View<const T> g, double eps, View<T> dx, T* dw, T* db) {
   const L run("layer_norm_pull", dx.device);
   const std::int64_t n = x.shape.back(), rows = n == 0 ? 0 : x.numel() / n;
-  const std::int64_t length = (rows + 511) / 512, parts = length == 0 ? 0 : (rows + length - 1) / length;
+  std::int64_t parts = 0;
+  const auto pieces = [&](std::int64_t most, std::int64_t unit) {  // rows of a block, of which there are `parts`: a multiple of unit
+    const std::int64_t length = std::max<std::int64_t>((rows + most * unit - 1) / (most * unit), 1) * unit;
+    parts = (rows + length - 1) / length;
+    return length;
+  };
+  const auto sum_weights = [&](const T* partial) {
+    if (dw) sum_parts<L, T>(run, partial, parts, 2 * n, {1}, {n}, dw, {1});
+    if (db) sum_parts<L, T>(run, partial + (parts > 0 ? n : 0), parts, 2 * n, {1}, {n}, db, {1});
+  };
+  const auto by_warps = [&]<int N, int P>(std::integral_constant<int, N>, std::integral_constant<int, P>) {
+    const std::int64_t length = pieces(264, warps_of_block);
+    const Scratch<L, T> partial(run, dw || db ? parts * 2 * n : 0);
+    if (parts > 0)
+      run.blocks(parts, block_threads, shared_size<T>(2 * n),
+                 LayerNormPullOfWarps<T, N, P>{x.data, w, g.data, static_cast<T>(eps), dx.data, partial.data(), rows, length, static_cast<int>(n)});
+    sum_weights(partial.data());
+  };
+  if (with_row_of_warp<T>(n, by_warps, x.data, w, g.data, static_cast<const T*>(dx.data))) return;
+  const std::int64_t length = pieces(512, 1);
   const Scratch<L, T> partial(run, dw || db ? parts * 2 * n : 0);
   const int threads = row_threads(n);
   if (parts > 0)
     run.blocks(parts, threads, shared_size<T>(threads),
                LayerNormPull<T>{x.data, w, g.data, static_cast<T>(eps), dx.data, partial.data(), rows, n, length});
-  if (dw) sum_parts<L, T>(run, partial.data(), parts, 2 * n, {1}, {n}, dw, {1});
-  if (db) sum_parts<L, T>(run, partial.data() + (parts > 0 ? n : 0), parts, 2 * n, {1}, {n}, db, {1});
+  sum_weights(partial.data());
 }
 
 template <class L, class T>

@@ -71,11 +71,14 @@ struct ArrayTable {
     }
     return low;
   }
-  /// Calls f(i) for the numbers i of a block's piece, of the array that `find` found, that are thread t's.
-  template <class F>
-  TTT_DEVICE void each(const Block& block, int array, int t, const F& f) const {
-    const std::int64_t begin = (block.index() - first[array]) * piece, n = arrays[array].n, end = begin + piece < n ? begin + piece : n;
-    for (std::int64_t i = begin + t; i < end; i += block.threads()) f(i);
+  /// Calls f(i, size) for the packs from i on that are thread t's, of a block's piece of the array that `find` found: a constant N, or 1 if
+  /// the array is not `in_packs`, and for the odd rest.
+  template <int N, class F>
+  TTT_DEVICE void each(const Block& block, int array, int t, bool in_packs, const F& f) const {
+    const std::int64_t begin = (block.index() - first[array]) * piece, n = arrays[array].n;
+    const int count = static_cast<int>(n - begin < piece ? n - begin : piece), packed = in_packs ? count / N * N : 0;
+    for (int i = t * N; i < packed; i += block.threads() * N) f(begin + i, std::integral_constant<int, N>{});
+    for (int i = packed + t; i < count; i += block.threads()) f(begin + i, std::integral_constant<int, 1>{});
   }
 };
 
@@ -84,11 +87,18 @@ struct AdamW {
   ArrayTable<AdamWParameter<T>, 64> table;
   AdamWStep step;
   TTT_DEVICE void operator()(Block& block) const {
+    constexpr int N = pack_size<T>;
     block.each_thread([&](int t) {
       const int array = table.find(block);
       const AdamWParameter<T>& of = table.arrays[array];
       const backend::AdamWUpdate<T> update(step, of.lr_scale, of.weight_decay);
-      table.each(block, array, t, [&](std::int64_t i) { update(of.parameter[i], of.grad[i], of.mean[i], of.variance[i]); });
+      const bool in_packs = aligned<N>(of.parameter, of.grad, of.mean, of.variance);
+      table.template each<N>(block, array, t, in_packs, [&]<int M>(std::int64_t i, std::integral_constant<int, M>) {
+        const Pack<T, M> g = load_pack<M>(of.grad + i);
+        Pack<T, M> p = load_pack<M>(of.parameter + i), m = load_pack<M>(of.mean + i), v = load_pack<M>(of.variance + i);
+        unrolled<M>([&](int j) { update(p[j], g[j], m[j], v[j]); });
+        store_pack(of.parameter + i, p), store_pack(of.mean + i, m), store_pack(of.variance + i, v);
+      });
     });
   }
 };
@@ -108,13 +118,17 @@ struct SumOfSquares {
   ArrayTable<ConstArray<T>, 192> table;
   double* squares;
   TTT_DEVICE void operator()(Block& block) const {
+    constexpr int N = pack_size<T>;
     T* scratch = block.shared<T>(block.threads());
     PerThread<T> sum(block);
     block.each_thread([&](int t) {
       T own = T(0);
       const int array = table.find(block);
       const T* x = table.arrays[array].data;
-      table.each(block, array, t, [&](std::int64_t i) { own += x[i] * x[i]; });
+      table.template each<N>(block, array, t, aligned<N>(x), [&]<int M>(std::int64_t i, std::integral_constant<int, M>) {
+        const Pack<T, M> numbers = load_pack<M>(x + i);
+        unrolled<M>([&](int j) { own += numbers[j] * numbers[j]; });
+      });
       sum[t] = own;
     });
     const T total = reduce_items<reduction::Sum>(block, block.threads(), scratch, [&](std::int64_t t) { return sum[static_cast<int>(t)]; });
