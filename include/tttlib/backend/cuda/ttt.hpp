@@ -1,6 +1,7 @@
 #pragma once
 /// Both kinds of fused TTT heads: on tensor cores where products may round to bf16 and the heads suit them, else in full precision.
 
+#include "tttlib/backend/cuda/matmul.hpp"
 #include "tttlib/backend/cuda/ttt_dwconv.hpp"
 #include "tttlib/backend/cuda/ttt_glu_pull_cores.hpp"
 
