@@ -12,35 +12,55 @@ import json
 import os
 import platform
 import re
+import select
 import subprocess
 import sys
 import time
 
 from compare import HERE, argument_parser, run, torch_version, write
 
-CASES = [  # model, mode, batch, side of the images (None: the model's), timed steps
+# Model, mode, batch, side of the images (None: the model's), timed steps; +matrix: attention with the whole matrix, +graph: steps as
+# CUDA graphs.
+CASES = [
     ("ttt_heads", "infer", 256, None, 50),
     ("ttt_heads", "train", 256, None, 50),
     ("vit3_small", "train", 256, None, 20),
     ("vit3_tiny", "train", 256, None, 20),
     ("vit3_small", "infer", 256, None, 20),
     ("vit3_tiny", "infer", 256, None, 20),
+    ("vit3_nano+graph", "train", 512, None, 20),
+    ("vit3_nano", "train", 512, None, 20),
+    ("vit3_tiny", "infer", 8, 1248, 10),
+    ("deit_tiny+matrix", "infer", 8, 1248, 10),
+    ("deit_tiny", "infer", 8, 1248, 10),
     ("deit_tiny", "train", 256, None, 20),
     ("deit_tiny", "infer", 256, None, 20),
-    ("vit3_tiny", "infer", 8, 1248, 10),
-    ("deit_tiny", "infer", 8, 1248, 10),
     ("vit3_tiny", "train", 8, 1248, 5),
     ("deit_tiny", "train", 8, 1248, 5),
-    ("vit3_nano", "train", 512, None, 20),
-    ("vit3_tiny", "infer", 1, None, 50),
+    ("vit3_tiny+graph", "infer", 1, None, 50),
 ]
+OURS = {"": [], "matrix": ["--path", "closed"], "graph": ["--graph"]}
 PEERS = {"eager": [], "compiled": ["--compile"]}
 DTYPES = ("bf16", "float32")
 
 
-def attention_of(model):
-    """The ways in which the peer's attention is measured."""
-    return ("matrix", "fused") if model.startswith("deit") else ("matrix",)
+class Peer:
+    """PyTorch in a process that measures one thing after the other."""
+
+    def __init__(self, python):
+        self.command, self.process = [python, os.path.join(HERE, "peers", "torch_vit3.py"), "--serve"], None
+
+    def measure(self, words, timeout):
+        """The JSON object for these arguments, {"error": ...} if it fails. Raises TimeoutError."""
+        if self.process is None or self.process.poll() is not None:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process.stdin.write(" ".join(words) + "\n")
+        self.process.stdin.flush()
+        if not select.select([self.process.stdout], [], [], timeout)[0]:
+            self.process.kill()
+            raise TimeoutError(f"PyTorch took more than {timeout:.0f} s for {' '.join(words)}")
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"error": f"the process ended with {self.process.wait()}"}
 
 
 def card():
@@ -59,25 +79,21 @@ def commit():
     return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ":/", ":!/bench/results") else "")
 
 
-def measure(case, dtype, arguments, seconds):
-    model, mode, batch, side, repeat = case
+def measure(case, dtype, arguments, seconds, peer):
+    name, mode, batch, side, repeat = case
+    model, _, kind = name.partition("+")
     batch, repeat = (2, 1) if arguments.trial else (batch, repeat)
     common = ["--model", model, "--mode", mode, "--batch", str(batch), "--repeat", str(repeat), "--dtype", dtype, "--device", arguments.device, "--json"]
     common += ["--image-size", str(side)] if side else []
     memory = "peak_rss_mib" if arguments.device == "cpu" else "peak_device_mib"
-    ours = run([arguments.bench, *common], {}, timeout=seconds())
+    ours = run([arguments.bench, *common, *OURS[kind]], {}, timeout=seconds())
     ours["mib"] = ours[memory]
-    result = {"model": model, "mode": mode, "batch": batch, "image_size": ours["image_size"], "dtype": dtype, "ours": ours, "peers": {}}
-    for attention in attention_of(model):
-        for name, extra in PEERS.items():
-            command = [arguments.python, os.path.join(HERE, "peers", "torch_vit3.py"), *common, *extra, "--attention", attention]
-            key = name if attention == "matrix" else f"{name}, fused attention"
-            try:
-                peer = run(command, {}, timeout=seconds())
-                peer["mib"] = peer[memory]
-            except RuntimeError as error:  # no compiler for torch.compile, out of memory …
-                peer = {"error": str(error)[-500:]}
-            result["peers"][key] = peer
+    result = {"model": name, "mode": mode, "batch": batch, "image_size": ours["image_size"], "dtype": dtype, "ours": ours, "peers": {}}
+    for way, extra in PEERS.items():
+        answer = peer.measure([*common, *extra, "--attention", "matrix" if kind == "matrix" else "fused"], seconds())
+        if "error" not in answer:
+            answer["mib"] = answer[memory]
+        result["peers"][way] = answer  # with an error: no compiler for torch.compile, out of memory …
     return result
 
 
@@ -87,7 +103,7 @@ def table(results, facts):
     copy = max((r["ours"]["peak_copy_gb_per_second"] for r in results), default=0)
     lines = [f"# tttlib and PyTorch on {facts['card']}", "",
              f"{facts['date']}, driver {facts['driver']}, PyTorch {facts['torch']}, tttlib at {facts['commit']}, {facts['system']}. "
-             "One process per number, median of its timed steps.",
+             "One process for each of our numbers, one for all of PyTorch's; medians of timed steps.",
              f"Measured here, by tttlib: {rates}; {copy:.0f} GB/s read and written in a copy. Command: `scripts/gpu_check.sh bench`.",
              "Floor: the time of the arithmetic at that rate; of ttt_heads, the TTT layer of ViT³-S without its projections, the time of its least "
              "bytes if that is longer.", "",
@@ -125,25 +141,25 @@ def main():
     facts = {"card": gpu["name"], "driver": gpu["driver"], "memory": gpu["memory"], "torch": torch, "commit": commit(),
              "system": platform.platform(), "date": time.strftime("%Y-%m-%d")}
     out = os.path.join(arguments.out, "gpu_" + re.sub("[^a-z0-9]+", "_", gpu["name"].lower()).strip("_"))
-    results = []
+    results, peer = [], Peer(arguments.python)
     if os.path.exists(out + ".json"):
         with open(out + ".json") as file:
             before = json.load(file)
         if before["facts"] | {"date": ""} == facts | {"date": ""}:
             results = before["results"]
     done = {(r["model"], r["mode"], r["image_size"], r["dtype"], r["batch"]) for r in results}
-    cases = [(case, dtype) for case in CASES for dtype in DTYPES if arguments.only in (None, case[0])]
-    cases.sort(key=lambda pair: DTYPES.index(pair[1]) if CASES.index(pair[0]) < 8 else 2)  # the first ones in bf16, then in float32
+    cases = [(case, dtype) for dtype in DTYPES for case in CASES
+             if arguments.only in (None, case[0]) and not (arguments.trial and "+graph" in case[0])]  # the CPU has no graphs
     lacking = 0
     for case, dtype in cases:
-        batch, side = (2 if arguments.trial else case[2]), case[3] or (32 if case[0] == "vit3_nano" else 224)
+        batch, side = (2 if arguments.trial else case[2]), case[3] or (32 if case[0].startswith("vit3_nano") else 224)
         if (case[0], case[1], side, dtype, batch) in done:
             continue
         seconds = lambda: max(1.0, end - time.monotonic())
         try:
             if seconds() < 30:
                 raise TimeoutError
-            results.append(measure(case, dtype, arguments, seconds))
+            results.append(measure(case, dtype, arguments, seconds, peer))
         except TimeoutError:
             lacking += 1
             continue

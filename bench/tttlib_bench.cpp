@@ -6,6 +6,7 @@
 //   tttlib_bench --model vit3_tiny --trace trace.json                            the same as a timeline
 //   tttlib_bench --model ttt_heads --mode train --batch 16                       the TTT layer alone, without its projections
 //   tttlib_bench --model vit3_small --batch 256 --device cuda:0                  on a GPU
+//   tttlib_bench --model vit3_nano --batch 512 --device cuda:0 --graph           there, each step as one CUDA graph
 //
 // A training step is: forward, cross-entropy with label smoothing 0.1, backward, clipping at norm 5, AdamW. Prints the
 // median and the spread over the repeats, the peak memory (resident; on a GPU what tensors held there), and the rate of
@@ -18,9 +19,11 @@
 
 #include <cstdio>
 #include <functional>
+#include <optional>
 
 #include "command_line.hpp"
 #include "timing.hpp"
+#include "tttlib/backend/cuda_graph.hpp"
 #include "tttlib/core/parallel.hpp"
 #include "tttlib/io/atomic_file.hpp"
 #include "tttlib/models/configs.hpp"
@@ -149,7 +152,7 @@ int main(int argc, char** argv) {
   std::string name = "vit3_nano", mode = "train", path = "fused", trace;
   int batch = 64, threads = num_threads(), repeat = 10;
   std::int64_t image_size = 0, classes = 0;
-  bool recompute = false, as_json = false, profiled = false;
+  bool recompute = false, as_json = false, profiled = false, as_graph = false;
   Device device;
   app.add_option("--model", name, "Model name, or ttt_heads")->capture_default_str();
   app.add_option("--mode", mode)->check(CLI::IsMember({"train", "infer"}))->capture_default_str();
@@ -158,10 +161,13 @@ int main(int argc, char** argv) {
   app.add_option("--classes", classes, "Number of classes; default: 10 for models of 32 x 32 images, else 1000")->check(program::whole(1, 10000000));
   app.add_option("--threads", threads)->check(program::whole(1, 1024))->capture_default_str();
   app.add_option("--repeat", repeat, "Timed steps")->check(program::whole(1, 1000000))->capture_default_str();
-  app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
+  app.add_option("--path", path, "Form of the inner step; of deit_*: attention in blocks (fused) or with the whole matrix")
+      ->check(CLI::IsMember({"fused", "closed", "nested"}))
+      ->capture_default_str();
   program::add_device(app, device);
   program::add_dtype(app);
   app.add_flag("--recompute", recompute, "Run blocks again on the way back");
+  app.add_flag("--graph", as_graph, "Capture a step as a CUDA graph and replay it");
   app.add_flag("--json", as_json);
   app.add_flag("--profile", profiled, "Print the time of every module, in one step after the timed ones");
   app.add_option("--trace", trace, "Write that step as a timeline for chrome://tracing or ui.perfetto.dev");
@@ -179,8 +185,15 @@ int main(int argc, char** argv) {
     options.path = ttt_path(path);
     options.recompute = recompute;
     const Work work = heads ? heads_work(options.path, train, batch, side, device) : model_work(name, options, train, batch, device);
-    const auto& step = work.step;
+    std::function<void()> step = work.step;
     const bool gpu = !device.is_cpu();
+    step();
+    std::optional<CudaGraph> graph;
+    if (as_graph) {
+      graph.emplace(device.index);  // throws on the CPU
+      graph->capture(work.step);
+      step = [&graph] { graph->replay(); };
+    }
     step();
     const std::int64_t launches_before = gpu ? cuda_launches(device.index) : 0;
     step();
@@ -200,6 +213,7 @@ int main(int argc, char** argv) {
     const char* dtype = to_string(matmul_precision());
     if (as_json) {
       fmt::print("{{\"model\": \"{}\", \"mode\": \"{}\", \"path\": \"{}\", \"dtype\": \"{}\", ", name, mode, path, dtype);
+      fmt::print("\"graph\": {}, ", as_graph);
       fmt::print("\"device\": \"{}\", \"threads\": {}, \"batch\": {}, \"image_size\": {}, ", describe(device), threads, batch, side);
       fmt::print("\"images_per_second\": {:.3f}, \"slowest\": {:.3f}, \"fastest\": {:.3f}, ", median, slowest, fastest);
       fmt::print("\"peak_rss_mib\": {:.0f}, ", resident);

@@ -2,9 +2,10 @@
 // linear in the number of tokens, attention is not (ViT³ paper, the figure on efficiency).
 //
 //   tttlib_scaling --out bench/results/scaling        224² to 1248² (6,084 tokens); writes scaling.html, .md and .json
-//   tttlib_scaling --device cuda:0 --out …            on a GPU
+//   tttlib_scaling --device cuda:0 --batch 8 --out …  on a GPU
 //
-// Inference, batch 1. Activation memory: the most that tensors hold during a forward pass, beyond weights and the image.
+// Inference, one image at a time unless --batch says more. Activation memory: the most that tensors hold during a forward pass,
+// beyond weights and the images.
 
 #include <fmt/format.h>
 
@@ -27,9 +28,10 @@ struct Point {
   double milliseconds = 0, mebibytes = 0;
 };
 
-Point measure(Module<float>& model, std::int64_t side, int repeat, Device device) {
+/// Per image.
+Point measure(Module<float>& model, std::int64_t side, std::int64_t batch, int repeat, Device device) {
   const NoGradGuard guard;
-  const Tensor<float> image = randn<float>({1, side, side, 3}, device);  // [1, H, W, 3]
+  const Tensor<float> image = randn<float>({batch, side, side, 3}, device);  // [B, H, W, 3]
   HostAllocator& host = HostAllocator::instance();
   model.to(device);
   model(image);
@@ -38,7 +40,7 @@ Point measure(Module<float>& model, std::int64_t side, int repeat, Device device
   const double seconds = median_seconds(repeat, [&] { model(image); }, device);
   const std::size_t peak = device.is_cpu() ? host.peak_bytes() : cuda_memory(device.index).peak;
   device.is_cpu() ? host.release_cached() : release_cuda_memory(device.index);
-  return {1e3 * seconds, static_cast<double>(peak - before) / (1 << 20)};
+  return {1e3 * seconds / double(batch), static_cast<double>(peak - before) / double(batch << 20)};
 }
 
 }  // namespace
@@ -47,7 +49,7 @@ int main(int argc, char** argv) {
   CLI::App app("Time and memory against image size", "tttlib_scaling");
   std::string size = "tiny", out = "bench/results/scaling";
   std::vector<std::int64_t> sides{224, 448, 672, 896, 1248};
-  int threads = num_threads(), repeat = 5;
+  int threads = num_threads(), repeat = 5, batch = 1;
   Device device;
   app.add_option("--size", size, "Size of both models")->check(CLI::IsMember({"tiny", "small"}))->capture_default_str();
   app.add_option("--sides", sides, "Sides of the images, multiples of 16")->check(program::whole(16, 8192))->capture_default_str();
@@ -55,6 +57,7 @@ int main(int argc, char** argv) {
   program::add_device(app, device);
   program::add_dtype(app);
   app.add_option("--repeat", repeat, "Timed passes, of which the median counts")->check(program::whole(1, 1000))->capture_default_str();
+  app.add_option("--batch", batch, "Images at a time")->check(program::whole(1, 4096))->capture_default_str();
   app.add_option("--out", out, "Files to write, without their endings")->capture_default_str();
   return program::run(app, argc, argv, [&] {
     set_num_threads(threads);
@@ -84,7 +87,7 @@ int main(int argc, char** argv) {
                                                 mixers::softmax_attention_by_matrix<float>());
         else model = create_model<float>(m == 0 ? vit3 : deit, {.image_size = side});
         model->eval();
-        points.push_back(measure(*model, side, repeat, device));
+        points.push_back(measure(*model, side, batch, repeat, device));
         time[m].x.push_back(static_cast<double>(tokens)), memory[m].x.push_back(static_cast<double>(tokens));
         time[m].y.push_back(points[m].milliseconds), memory[m].y.push_back(points[m].mebibytes);
         table.rows.back().insert(table.rows.back().end(), {fmt::format("{:.1f}", points[m].milliseconds), fmt::format("{:.1f}", points[m].mebibytes)});
@@ -113,7 +116,7 @@ int main(int argc, char** argv) {
     report.fact("Threads", std::to_string(threads));
     report.write(out + ".html");
     const std::string machine = device.is_cpu() ? fmt::format("{} threads, {}", threads, machine_name()) : describe(device);
-    std::string text = "# Linear in tokens\n\n" + summary + fmt::format("\nForward, batch 1, {}, median of {}.\n\n|", machine, repeat);
+    std::string text = "# Linear in tokens\n\n" + summary + fmt::format("\nForward, batch {}, {}, median of {}.\n\n|", batch, machine, repeat);
     for (const std::string& name : table.columns) text += " " + name + " |";
     text += "\n|";
     for (std::size_t c = 0; c < table.columns.size(); ++c) text += "---|";

@@ -5,6 +5,7 @@
   torch_vit3.py --model vit3_small --batch 256 --device cuda:0 --dtype bf16 --compile    # on a GPU, autocast, compiled
   torch_vit3.py --model ttt_heads --mode train --batch 16                       # the TTT layer alone, without its projections
   torch_vit3.py --check FILE.safetensors ...                                    # compare with golden cases
+  torch_vit3.py --serve                                                         # measures what lines of standard input ask for
 
 Written from the equations of "ViT^3: Unlocking Test-Time Training in Vision" (arXiv 2512.01643): the inner
 gradient in closed form, every image and head stepped at once, parameter names as in checkpoints. Steps run on
@@ -16,6 +17,7 @@ default returns every large block to the system and pays for its pages again; th
 """
 
 import argparse
+import gc
 import json
 import os
 import re
@@ -26,7 +28,7 @@ import time
 from collections import OrderedDict
 
 
-def parse_arguments():
+def parse_arguments(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", choices=("vit3_nano", "vit3_tiny", "vit3_small", "deit_tiny", "ttt_heads"), default="vit3_nano")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
@@ -41,7 +43,8 @@ def parse_arguments():
     parser.add_argument("--repeat", type=int, default=10, help="timed steps, after two untimed ones")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a sentence")
     parser.add_argument("--check", nargs="+", metavar="FILE", help="golden cases of kind vit3 or ttt_block")
-    arguments = parser.parse_args()
+    parser.add_argument("--serve", action="store_true", help="read lines of these arguments, print a JSON object for each")
+    arguments = parser.parse_args(words)
     if min(arguments.batch, arguments.threads, arguments.repeat) < 1:
         parser.error("--batch, --threads and --repeat have to be at least 1")
     if not re.fullmatch("cpu|cuda(:[0-9]+)?", arguments.device):
@@ -377,7 +380,26 @@ def measure(arguments):
             "torch": torch.__version__, "blas": blas_in_use()}
 
 
+def serve():
+    """One JSON object for every line of arguments, {"error": ...} where that fails: PyTorch is loaded once."""
+    for line in sys.stdin:
+        try:
+            arguments = parse_arguments(line.split())
+            if arguments.device != "cpu":
+                gc.collect()
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats(arguments.device)
+            if arguments.compile and hasattr(torch, "_dynamo"):
+                torch._dynamo.reset()
+            answer = measure(arguments)
+        except (Exception, SystemExit) as error:
+            answer = {"error": str(error)[-500:]}
+        print(json.dumps(answer), flush=True)
+
+
 if __name__ == "__main__":
+    if ARGUMENTS.serve:
+        sys.exit(serve())
     if ARGUMENTS.check:
         sys.exit(0 if all([check(path) for path in ARGUMENTS.check]) else 1)
     result = measure(ARGUMENTS)

@@ -11,7 +11,7 @@ namespace {
 
 /// Addresses without memory behind them, up to `capacity` bytes.
 struct Pretended {
-  static constexpr std::size_t alignment = 256, large = 0, page = std::size_t(2) << 20;
+  static constexpr std::size_t alignment = 256, large = 0, page = std::size_t(2) << 20, slack = std::size_t(16) << 20;
   struct Log {
     std::size_t capacity = std::size_t(1) << 40, held = 0;
     int segments = 0, released = 0;

@@ -43,7 +43,7 @@ inline std::recursive_mutex& one_at_a_time() {
 
 /// Segments of pages that the host can neither read nor write, except inside an `Access`.
 struct EmulatedMemory {
-  static constexpr std::size_t alignment = 256, large = 0, page = std::size_t(2) << 20;
+  static constexpr std::size_t alignment = 256, large = 0, page = std::size_t(2) << 20, slack = std::size_t(-1);
   void* block(std::size_t) const { return nullptr; }
   void* segment(std::size_t bytes) const {
     void* memory = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

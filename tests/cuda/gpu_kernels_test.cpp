@@ -201,8 +201,6 @@ TEST_CASE("products under bfloat16 are those of rounded operands, as on the CPU"
   const auto layer = [](const Tensors<float>& t) { return linear(t[0], t[1], t[2]); };
   CHECK(relative_error(linear(a.to(cuda()), w.to(cuda()), bias.to(cuda())), add(linear(rounded(a), rounded(w)), cast<double>(bias))) < 1e-6);
   CHECK(difference<float>(layer, {a, w, bias}) < 1e-6);
-  CHECK(difference<float>([](const Tensors<float>& t) { return mlp(t[0], t[1], t[2], t[3], t[4]); },
-                          {a, w, bias, randn<float>({9, 45}), randn<float>({9})}) < 2e-3);  // the hidden layer is rounded to 8 bits, twice
   CHECK(difference<double>([](const Tensors<double>& t) { return matmul(t[0], t[1]); }, {cast<double>(a), cast<double>(b)}) < rounding);
 }
 

@@ -18,7 +18,7 @@ namespace ttt {
 /// whose tensors have other sizes than the last one still finds memory that has been touched.
 ///
 /// `Memory` says where blocks come from: `alignment` of every block, `large`, the size from which blocks are cut from
-/// segments, `page`, what the size of a segment is a multiple of; `void* block(bytes)` and `void* segment(bytes)`, null
+/// segments, `page`, what the size of a segment is a multiple of, `slack`, what may wait beyond the most that was ever in use; `void* block(bytes)` and `void* segment(bytes)`, null
 /// where there is none, and `void release(void*)` for both; `name()` and `hint()` for the message when it runs out.
 template <class Memory>
 class CachingAllocator {
@@ -70,7 +70,7 @@ class CachingAllocator {
   }
 
  private:
-  static constexpr std::size_t slack = std::size_t(16) << 20, no_limit = std::size_t(-1);
+  static constexpr std::size_t no_limit = std::size_t(-1);
 
   /// A part of a segment; its neighbours in `pieces_` lie beside it unless a segment begins there.
   struct Piece {
@@ -90,7 +90,7 @@ class CachingAllocator {
     else return size >= Memory::large;
   }
   /// True if memory is kept beyond the largest amount ever in use at once.
-  bool outgrown() const { return cached_ + in_use_ > peak_ + slack; }
+  bool outgrown() const { return cached_ + in_use_ > peak_ && cached_ + in_use_ - peak_ > Memory::slack; }
   bool fits(std::size_t bytes) const { return in_use_ + cached_ <= limit_ && bytes <= limit_ - in_use_ - cached_; }
 
   [[noreturn]] void out_of_memory(std::size_t bytes) const {

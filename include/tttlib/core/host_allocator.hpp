@@ -21,7 +21,7 @@ namespace ttt {
 
 /// Memory of the process. Blocks are 64-byte aligned; segments are made of huge pages where the system has them.
 struct HostMemory {
-  static constexpr std::size_t alignment = 64, page = std::size_t(2) << 20;
+  static constexpr std::size_t alignment = 64, page = std::size_t(2) << 20, slack = std::size_t(16) << 20;
 #if defined(TTTLIB_ADDRESS_SANITIZER)
   static constexpr std::size_t large = std::size_t(-1);  // a sanitizer watches the borders of heap blocks only
 #else

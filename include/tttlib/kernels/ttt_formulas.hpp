@@ -10,6 +10,14 @@ namespace ttt::formula {
 template <class T>
 TTT_HD T clipped_step(T w, T g, T norm, T rate) { return w - rate * g / (norm + T(1)); }
 
+/// The same for many numbers of a column.
+template <class T>
+struct ClippedStep {
+  T factor;
+  TTT_HD ClippedStep(T norm, T rate) : factor(rate / (norm + T(1))) {}
+  TTT_HD T operator()(T w, T g) const { return w - factor * g; }
+};
+
 /// G = −η [ U/(n+1) − g·Σ(g ⊙ U) / (n(n+1)²) ] of one column, with `along` = Σ(g ⊙ U); the second term is 0 where n is.
 template <class T>
 struct ClippedStepPull {

@@ -34,7 +34,7 @@ struct ModelOptions {
   std::optional<std::int64_t> image_size = {};  // any multiple of the patch; DeiT learns positions for this size, others do not care
   std::optional<std::int64_t> patch_size = {};
   double drop_path = 0;
-  TttPath path = TttPath::fused;
+  TttPath path = TttPath::fused;  // of deit_*: attention in blocks if fused, else with the whole matrix of weights
   bool recompute = false;  // blocks on the way back: less memory for a third more arithmetic
 };
 
@@ -71,7 +71,7 @@ std::shared_ptr<Module<T>> create_model(const std::string& name, const ModelOpti
                                                  .num_classes = options.num_classes,
                                                  .drop_path = options.drop_path,
                                                  .recompute = options.recompute},
-                                     mixers::softmax_attention<T>());
+                                     options.path == TttPath::fused ? mixers::softmax_attention<T>() : mixers::softmax_attention_by_matrix<T>());
   return std::make_shared<Vit3<T>>(Vit3Options{.patch_size = patch,
                                                .channels = config.channels,
                                                .depth = config.depth,

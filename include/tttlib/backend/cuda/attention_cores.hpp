@@ -35,13 +35,13 @@ struct TokenOperand {
   FragmentA of[D / 16];
   /// From token `first` on, zero from `end` on, times `factor`.
   template <class S>
-  TTT_DEVICE void load(const S* head, std::int64_t step, int first, int end, float factor, const Lane& lane) {
+  TTT_DEVICE void load(const HeadTokens<const S>& head, int first, int end, float factor, const Lane& lane) {
     TTT_UNROLL
     for (int k = 0; k < D / 16; ++k) {
       TTT_UNROLL
       for (int i = 0; i < 4; ++i) {
         const int token = first + lane.group + i % 2 * 8, column = 16 * k + lane.pair + i / 2 * 8;
-        const TwoFloats x = token < end ? load_two(head + token * step + column) : TwoFloats{0, 0};
+        const TwoFloats x = token < end ? load_two(head.at(token) + column) : TwoFloats{0, 0};
         of[k].pair[i] = pair_of(factor * x.first, factor * x.second);
       }
     }
@@ -52,14 +52,14 @@ struct TokenSums {
   Accumulator of[columns / 8];
   /// Rows of tokens [first, first + 16) -> memory, row g times `upper`, row g + 8 times `lower`.
   template <class S>
-  TTT_DEVICE void store(S* head, std::int64_t step, int first, int end, float upper, float lower, const Lane& lane) const {
+  TTT_DEVICE void store(const HeadTokens<S>& head, int first, int end, float upper, float lower, const Lane& lane) const {
     TTT_UNROLL
     for (int n = 0; n < columns / 8; ++n) {
       TTT_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int token = first + lane.group + 8 * half;
         const float factor = half == 0 ? upper : lower;
-        if (token < end) store_two(head + token * step + 8 * n + lane.pair, factor * of[n].at[2 * half], factor * of[n].at[2 * half + 1]);
+        if (token < end) store_two(head.at(token) + 8 * n + lane.pair, factor * of[n].at[2 * half], factor * of[n].at[2 * half + 1]);
       }
     }
   }
@@ -70,10 +70,8 @@ TTT_DEVICE void multiply_tile(Block& block, const Scores& scores, const A& a, co
   block.each_lane([&](int t) { scores(t) = TokenSums<AttentionCores::tile>{}; });
   TTT_UNROLL
   for (int n = 0; n < AttentionCores::tile / 8; ++n) {
-    block.each_lane([&](int t) {
-      TTT_UNROLL
-      for (int k = 0; k < D / 16; ++k) b(t)[k] = load_b(x, 8 * n, 16 * k, Lane(t));
-    });
+    TTT_UNROLL
+    for (int k = 0; k < D / 16; k += 2) load_rows(block, x, 8 * n, 16 * k, [&](int t) { return b(t) + k; });
     TTT_UNROLL
     for (int k = 0; k < D / 16; ++k)
       multiply_add(
@@ -110,8 +108,8 @@ struct TilePair {
   TTT_DEVICE void load(Block& block, const Tokens<const S>& a, const Tokens<const S>& b, const AttentionPlace& place, int first, int end) const {
     block.barrier();  // nobody reads the tiles before any more
     block.each_thread([&](int t) {
-      load_pairs<D>(block, a, place.b, place.h, first, end, AttentionCores::tile, x, t);
-      load_pairs<D>(block, b, place.b, place.h, first, end, AttentionCores::tile, y, t);
+      load_pairs<D>(block, HeadTokens<const S>(a, place.b, place.h), first, end, AttentionCores::tile, x, t);
+      load_pairs<D>(block, HeadTokens<const S>(b, place.b, place.h), first, end, AttentionCores::tile, y, t);
     });
   }
 };
@@ -139,7 +137,7 @@ struct AttentionByCores {
     const auto own = [&](int t) { return place.first + t / warp_size * 16; };
     const auto b = [&](int t) { return r[t].b; };
     block.each_lane([&](int t) {
-      r[t].q.load(q.data + place.b * q.step_image + place.h * q.step_head, q.step_token, own(t), s.N, s.scale, Lane(t));
+      r[t].q.load(HeadTokens<const S>(q, place.b, place.h), own(t), s.N, s.scale, Lane(t));
       r[t].out = TokenSums<D>{};
       for (int half = 0; half < 2; ++half) r[t].top[half] = -std::numeric_limits<float>::infinity(), r[t].sum[half] = 0;
     });
@@ -192,7 +190,7 @@ struct AttentionByCores {
     for (int half = 0; half < 2; ++half) warp_reduce<reduction::Sum, 4>(block, [&](int t) -> float& { return r[t].sum[half]; });
     block.each_lane([&](int t) {
       const Lane lane(t);
-      r[t].out.store(o.data + place.b * o.step_image + place.h * o.step_head, o.step_token, own(t), s.N, 1 / r[t].sum[0], 1 / r[t].sum[1], lane);
+      r[t].out.store(HeadTokens<S>(o, place.b, place.h), own(t), s.N, 1 / r[t].sum[0], 1 / r[t].sum[1], lane);
       if (!log_sums || lane.pair > 0) return;
       for (int half = 0; half < 2; ++half) {
         const int token = own(t) + lane.group + 8 * half;
@@ -227,8 +225,8 @@ struct AttentionPullQueriesByCores {
     const auto scores = [&](int t) -> TokenSums<AttentionCores::tile>& { return r[t].scores; };
     block.each_lane([&](int t) {
       const Lane lane(t);
-      r[t].q.load(q.data + place.b * q.step_image + place.h * q.step_head, q.step_token, own(t), s.N, s.scale, lane);
-      r[t].g.load(g.data + place.b * g.step_image + place.h * g.step_head, g.step_token, own(t), s.N, 1, lane);
+      r[t].q.load(HeadTokens<const S>(q, place.b, place.h), own(t), s.N, s.scale, lane);
+      r[t].g.load(HeadTokens<const S>(g, place.b, place.h), own(t), s.N, 1, lane);
       r[t].out = TokenSums<D>{};
       for (int half = 0; half < 2; ++half) {
         const int token = own(t) + lane.group + 8 * half;
@@ -258,7 +256,7 @@ struct AttentionPullQueriesByCores {
           block, [&](int t) -> TokenSums<D>& { return r[t].out; }, scores, tiles.x, [&](int t) -> FragmentA& { return r[t].weights; }, b);
     }
     block.each_lane([&](int t) {
-      r[t].out.store(dq.data + place.b * dq.step_image + place.h * dq.step_head, dq.step_token, own(t), s.N, s.scale, s.scale, Lane(t));
+      r[t].out.store(HeadTokens<S>(dq, place.b, place.h), own(t), s.N, s.scale, s.scale, Lane(t));
     });
   }
 };
@@ -289,8 +287,8 @@ struct AttentionPullKeysByCores {
     const auto operand = [&](int t) -> FragmentA& { return r[t].operand; };
     block.each_lane([&](int t) {
       const Lane lane(t);
-      r[t].k.load(k.data + place.b * k.step_image + place.h * k.step_head, k.step_token, own(t), s.M, s.scale, lane);
-      r[t].v.load(v.data + place.b * v.step_image + place.h * v.step_head, v.step_token, own(t), s.M, 1, lane);
+      r[t].k.load(HeadTokens<const S>(k, place.b, place.h), own(t), s.M, s.scale, lane);
+      r[t].v.load(HeadTokens<const S>(v, place.b, place.h), own(t), s.M, 1, lane);
       r[t].out_k = TokenSums<D>{}, r[t].out_v = TokenSums<D>{};
     });
     for (int from = 0; from < s.N; from += s.tile) {
@@ -320,8 +318,8 @@ struct AttentionPullKeysByCores {
     }
     block.each_lane([&](int t) {
       const Lane lane(t);
-      r[t].out_k.store(dk.data + place.b * dk.step_image + place.h * dk.step_head, dk.step_token, own(t), s.M, s.scale, s.scale, lane);
-      r[t].out_v.store(dv.data + place.b * dv.step_image + place.h * dv.step_head, dv.step_token, own(t), s.M, 1, 1, lane);
+      r[t].out_k.store(HeadTokens<S>(dk, place.b, place.h), own(t), s.M, s.scale, s.scale, lane);
+      r[t].out_v.store(HeadTokens<S>(dv, place.b, place.h), own(t), s.M, 1, 1, lane);
     });
   }
 };
@@ -354,13 +352,13 @@ void attention_pull_by_cores(View<const float> q, View<const float> k, View<cons
 template <class L>
 void attention_rounded(View<const float> q, View<const float> k, View<const float> v, float* log_sums, View<float> o) {
   const Tokens<const float> answers(View<const float>{o.data, o.shape, o.strides, o.device});
-  if (!rounds_to_bf16<float>() || !fits_tensor_cores<const float>(q.shape[3], {q, k, v, answers})) return attention<L, float>(q, k, v, log_sums, o);
+  if (!rounds_to_bf16<float>() || !fits_tensor_cores<const float>(q.shape[3], std::max(q.shape[2], k.shape[2]), {q, k, v, answers})) return attention<L, float>(q, k, v, log_sums, o);
   with_core_width(q.shape[3], [&](auto d) { attention_by_cores<L, d>(q, k, v, log_sums, o); });
 }
 template <class L>
 void attention_pull_rounded(View<const float> q, View<const float> k, View<const float> v, View<const float> o, const float* log_sums,
                             View<const float> g, View<float> dq, View<float> dk, View<float> dv) {
-  if (!rounds_to_bf16<float>() || !fits_tensor_cores<const float>(q.shape[3], {q, k, v, g}) || !fits_tensor_cores<float>(q.shape[3], {dq, dk, dv}))
+  if (!rounds_to_bf16<float>() || !fits_tensor_cores<const float>(q.shape[3], std::max(q.shape[2], k.shape[2]), {q, k, v, g}) || !fits_tensor_cores<float>(q.shape[3], std::max(q.shape[2], k.shape[2]), {dq, dk, dv}))
     return attention_pull<L, float>(q, k, v, o, log_sums, g, dq, dk, dv);
   with_core_width(q.shape[3], [&](auto d) { attention_pull_by_cores<L, d>(q, k, v, o, log_sums, g, dq, dk, dv); });
 }

@@ -4,8 +4,9 @@
 /// A program is a struct with `void operator()(Block&) const`, the work of one thread block. Code outside of a phase is
 /// the same for all threads; a phase, `block.each_thread([&](int t) { … })`, is the work of thread t and ends in a
 /// barrier. On the GPU a phase is `f(threadIdx.x); __syncthreads();`, elsewhere a loop over t. Within a phase no thread
-/// may read what another one writes. `block.each_lane` is the same with a barrier of the thread's warp only. Numbers that
-/// a thread keeps from one phase to the next live in a PerThread<T>.
+/// may read what another one writes. `block.each_lane` is the same without a barrier, for work with the thread's own
+/// numbers; what a warp does together (`warp_reduce`, products on tensor cores) waits for its lanes by itself.
+/// Numbers that a thread keeps from one phase to the next live in a PerThread<T>.
 /// Sums over a block are trees in shared memory, of one shape: the same input gives the same bits.
 ///
 /// Programs are started through a launcher: backend/cuda/launcher.cuh has the one for GPUs, tests/cuda/emulation.hpp the
@@ -54,7 +55,6 @@ class Block {
   template <class F>
   TTT_DEVICE void each_lane(const F& f) const {
     f(static_cast<int>(threadIdx.x));
-    __syncwarp();
   }
   TTT_DEVICE void barrier() const { __syncthreads(); }
 #else

@@ -73,9 +73,9 @@ inline void check(cudaError_t status, const char* op, int index) {
   fail<Error>(op, concat("CUDA failed on cuda:", index, ": ", said, fault == Fault::kernel ? "; this program can use that GPU no more" : ""), hint);
 }
 
-/// Memory of one GPU, cut from segments of 2 MiB and more.
+/// Memory of one GPU, cut from segments of 2 MiB and more. Nothing goes back before it is needed: giving back waits for the GPU.
 struct GpuMemory {
-  static constexpr std::size_t alignment = 256, large = 0, page = std::size_t(2) << 20;
+  static constexpr std::size_t alignment = 256, large = 0, page = std::size_t(2) << 20, slack = std::size_t(-1);
   int index = 0;
   void* block(std::size_t) const { return nullptr; }  // `large` is 0: every block is cut from a segment
   void* segment(std::size_t bytes) const {
@@ -94,7 +94,7 @@ struct GpuMemory {
 
 /// Page-locked memory of the host, from which GPUs copy while the processor does something else.
 struct PinnedMemory {
-  static constexpr std::size_t alignment = 64, large = 0, page = std::size_t(2) << 20;
+  static constexpr std::size_t alignment = 64, large = 0, page = std::size_t(2) << 20, slack = std::size_t(-1);
   void* block(std::size_t) const { return nullptr; }  // `large` is 0, as above
   void* segment(std::size_t bytes) const {
     void* memory = nullptr;

@@ -12,6 +12,18 @@ __global__ void run_program(const __grid_constant__ Program program) {
   program(block);
 }
 
+/// The same for a program that says how many of its blocks a processor should hold at once: the compiler then uses no more registers.
+template <class Program>
+__global__ void __launch_bounds__(Program::threads, Program::resident_blocks) run_sized_program(const __grid_constant__ Program program) {
+  Block block;
+  program(block);
+}
+template <class Program>
+constexpr auto kernel_of() {
+  if constexpr (requires { Program::resident_blocks; }) return run_sized_program<Program>;
+  else return run_program<Program>;
+}
+
 template <class T>
 struct Gemm;
 /// Runs a product on the GPU's stream (cublas.cuh); false if it has a bias and no kernel can add that.
@@ -26,12 +38,12 @@ class GpuLauncher {
   template <class Program>
   void blocks(std::int64_t count, int threads, std::int64_t shared_bytes, const Program& program) const {
     if (count > 0x7fffffff) fail<ShapeError>(op_, concat("too large for one kernel: ", count, " blocks"), "smaller batches");
+    constexpr auto kernel = kernel_of<Program>();
     if (shared_bytes > 48 * 1024)  // beyond that a kernel has to ask
-      check(cudaFuncSetAttribute(run_program<Program>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)), op_,
-            gpu_.index);
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)), op_, gpu_.index);
     const dim3 grid(static_cast<unsigned>(count)), block(static_cast<unsigned>(threads));
     gpu_.launches.fetch_add(1, std::memory_order_relaxed);
-    run_program<Program><<<grid, block, static_cast<std::size_t>(shared_bytes), gpu_.stream>>>(program);
+    kernel<<<grid, block, static_cast<std::size_t>(shared_bytes), gpu_.stream>>>(program);
     check(cudaGetLastError(), op_, gpu_.index);
     if (debug_mode() && !cuda_capture()) check(cudaStreamSynchronize(gpu_.stream), op_, gpu_.index);
   }

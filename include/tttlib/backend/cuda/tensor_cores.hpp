@@ -86,10 +86,24 @@ struct PairTile {
   TTT_DEVICE std::uint32_t& operator()(int i, int column_pair) const { return data[i * row + column_pair]; }
 };
 
-/// B [16, 8] = columns [column, column + 16) of rows [first, first + 8), turned: what x·yᵀ wants of rows y.
-TTT_DEVICE inline FragmentB load_b(const PairTile& x, int first, int column, const Lane& lane) {
-  const std::uint32_t* at = &x(first + lane.group, (column + lane.pair) / 2);
-  return {{at[0], at[4]}};
+/// Two neighbouring B [16, 8] = columns [column, column + 32) of rows [first, first + 8), turned: what x·yᵀ wants of rows y; of all
+/// warps the same. b(t) are two of thread t.
+template <class Out>
+TTT_DEVICE void load_rows([[maybe_unused]] const Block& block, const PairTile& x, int first, int column, const Out& b) {
+#if defined(__CUDACC__)
+  const int t = static_cast<int>(threadIdx.x), lane = t % warp_size;
+  FragmentB* to = b(t);
+  const std::uint32_t address = static_cast<std::uint32_t>(__cvta_generic_to_shared(&x(first + lane % 8, column / 2 + lane / 8 * 4)));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0].pair[0]), "=r"(to[0].pair[1]), "=r"(to[1].pair[0]), "=r"(to[1].pair[1])
+               : "r"(address));
+#else
+  for (int t = 0; t < block.threads(); ++t) {
+    const Lane lane(t);
+    for (int next = 0; next < 2; ++next)
+      for (int i = 0; i < 2; ++i) b(t)[next].pair[i] = x(first + lane.group, (column + 16 * next + 8 * i + lane.pair) / 2);
+  }
+#endif
 }
 
 /// Two neighbouring B [16, 8] = rows [first, first + 16) of columns [column, column + 16), as they lie: what x·y wants of y;
@@ -102,8 +116,7 @@ TTT_DEVICE void load_turned([[maybe_unused]] const Block& block, const PairTile&
   const std::uint32_t address = static_cast<std::uint32_t>(__cvta_generic_to_shared(&x(first + lane % 16, column / 2 + lane / 16 * 4)));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0].pair[0]), "=r"(to[0].pair[1]), "=r"(to[1].pair[0]), "=r"(to[1].pair[1])
-               : "r"(address)
-               : "memory");
+               : "r"(address));
 #else
   const auto number = [&](int row, int j) { return x(row, j / 2) >> (j % 2 * 16) & 0xffffU; };
   for (int t = 0; t < block.threads(); ++t) {
@@ -133,19 +146,27 @@ TTT_DEVICE void store_two(S* at, float first, float second) {
   else store_words(Words<2>{{__builtin_bit_cast(std::uint32_t, first), __builtin_bit_cast(std::uint32_t, second)}}, at);
 }
 
-/// Tokens [first, first + rows) of one head -> to [rows, D] as bf16; from token `end` on zeros. Four loads of 16 bytes in flight.
+/// The tokens of one head of one image from a channel on.
+template <class S>
+struct HeadTokens {
+  S* data;
+  int step;
+  TTT_DEVICE HeadTokens(const Tokens<S>& x, std::int64_t b, std::int64_t h, int channel = 0)
+      : data(x.data + b * x.step_image + h * x.step_head + channel), step(static_cast<int>(x.step_token)) {}
+  TTT_DEVICE S* at(int token) const { return data + token * step; }
+};
+
+/// Tokens [first, first + rows) -> to [rows, D] as bf16; from token `end` on zeros. Four loads of 16 bytes in flight.
 template <int D, class S>
-TTT_DEVICE void load_pairs(const Block& block, const Tokens<const S>& x, std::int64_t b, std::int64_t h, int first, int end, int rows,
-                           const PairTile& to, int t) {
+TTT_DEVICE void load_pairs(const Block& block, const HeadTokens<const S>& x, int first, int end, int rows, const PairTile& to, int t) {
   constexpr int numbers = 16 / sizeof(S), across = D / numbers, ahead = 4;
-  const S* head = x.data + b * x.step_image + h * x.step_head;
   const int items = rows * across;
   for (int begin = t; begin < items; begin += ahead * block.threads()) {
     Words<4> read[ahead];
     TTT_UNROLL
     for (int i = 0; i < ahead; ++i) {
       const int item = begin + i * block.threads(), token = first + item / across;
-      read[i] = item < items && token < end ? load_words<4>(head + token * x.step_token + item % across * numbers) : Words<4>{};
+      read[i] = item < items && token < end ? load_words<4>(x.at(token) + item % across * numbers) : Words<4>{};
     }
     TTT_UNROLL
     for (int i = 0; i < ahead; ++i) {
@@ -162,13 +183,13 @@ TTT_DEVICE void load_pairs(const Block& block, const Tokens<const S>& x, std::in
   }
 }
 
-/// Whether kernels on tensor cores can walk over these tokens of heads of width d.
+/// Whether kernels on tensor cores can walk over these n tokens of heads of width d: their offsets are of 32 bits.
 template <class S>
-bool fits_tensor_cores(std::int64_t d, std::initializer_list<Tokens<S>> all) {
+bool fits_tensor_cores(std::int64_t d, std::int64_t n, std::initializer_list<Tokens<S>> all) {
   constexpr std::int64_t numbers = 16 / static_cast<std::int64_t>(sizeof(S));
   if (d != 32 && d != 64) return false;
   for (const Tokens<S>& x : all)
-    if (x.step_channel != 1 || x.step_token % numbers != 0 || x.step_head % numbers != 0 || x.step_image % numbers != 0 ||
+    if (x.step_channel != 1 || x.step_token % numbers != 0 || n * x.step_token > 0x7fffffff || x.step_head % numbers != 0 || x.step_image % numbers != 0 ||
         reinterpret_cast<std::uintptr_t>(x.data) % 16 != 0)
       return false;
   return true;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "tttlib/backend/cuda/elementwise.hpp"
 #include "tttlib/backend/cuda/reduce.hpp"
 #include "tttlib/backend/cuda/tensor_cores.hpp"
 #include "tttlib/backend/cuda/ttt_glu.hpp"
@@ -69,43 +70,54 @@ struct CoreOperand {
   FragmentA of[2][D / 16];
 };
 
-/// f(m, tile, i, row, c, half) for every number that a lane has of a [2, d rows, channels] in C's layout: of matrix m at `row` and `channel` + half.
+/// f(m, tile, next, row) for the rows that a lane has of its columns of matrix m: its two numbers there are at[next] and at[next + 2] of `tile`.
 template <int D, class F>
-TTT_DEVICE void each_of_columns(const CoreLane& lane, const F& f) {
+TTT_DEVICE void each_row_of_columns(const Lane& lane, const F& f) {
   TTT_UNROLL
   for (int m = 0; m < 2; ++m) {
     TTT_UNROLL
     for (int tile = 0; tile < D / 8; ++tile) {
       TTT_UNROLL
-      for (int i = 0; i < 4; ++i) f(m, tile, i, 8 * tile + lane.pair + i % 2, i / 2);
+      for (int next = 0; next < 2; ++next) f(m, tile, next, 8 * tile + lane.pair + next);
     }
   }
 }
-
 /// A lane's columns of a matrix [d, 2d] in memory.
 template <int D>
 TTT_DEVICE void load_columns(const float* x, const CoreLane& lane, CoreColumns<D>& to) {
-  each_of_columns<D>(lane, [&](int m, int tile, int i, int row, int half) { to.of[m][tile].at[i] = x[row * 2 * D + m * D + lane.channel + half]; });
+  each_row_of_columns<D>(lane, [&](int m, int tile, int next, int row) {
+    const TwoFloats two = load_two(x + row * 2 * D + m * D + lane.channel);
+    to.of[m][tile].at[next] = two.first, to.of[m][tile].at[next + 2] = two.second;
+  });
 }
 template <int D>
 TTT_DEVICE void store_columns(const CoreColumns<D>& x, float* to, const CoreLane& lane) {
-  each_of_columns<D>(lane, [&](int m, int tile, int i, int row, int half) {
-    if (half == 0) store_two(to + row * 2 * D + m * D + lane.channel, x.of[m][tile].at[i], x.of[m][tile].at[i + 2]);
+  each_row_of_columns<D>(lane, [&](int m, int tile, int next, int row) {
+    store_two(to + row * 2 * D + m * D + lane.channel, x.of[m][tile].at[next], x.of[m][tile].at[next + 2]);
   });
+}
+template <int D>
+TTT_DEVICE void as_operand(const CoreColumns<D>& w, CoreOperand<D>& to) {
+  TTT_UNROLL
+  for (int m = 0; m < 2; ++m) {
+    TTT_UNROLL
+    for (int k = 0; k < D / 16; ++k) to.of[m][k] = as_a(w.of[m][2 * k], w.of[m][2 * k + 1]);
+  }
 }
 
 /// Both products of 16 tokens with a warp's channels: z[m] [channels, tokens] = w[m]ᵀ·xᵀ.
 template <int D>
 struct CoreTokens {
   FragmentB b[2][D / 16];  // of 8 tokens each
-  TTT_DEVICE void load(const PairTile& x, int first, const Lane& lane) {
-    TTT_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      TTT_UNROLL
-      for (int k = 0; k < D / 16; ++k) b[half][k] = load_b(x, first + 8 * half, 16 * k, lane);
-    }
-  }
 };
+template <int D, class X>
+TTT_DEVICE void load_16_tokens(const Block& block, const X& x, const PairTile& from, int first) {
+  TTT_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    TTT_UNROLL
+    for (int k = 0; k < D / 16; k += 2) load_rows(block, from, first + 8 * half, 16 * k, [&](int t) { return &x(t).b[half][k]; });
+  }
+}
 struct CoreProducts {
   Accumulator of[2][2];  // matrix, 8 tokens
   TTT_DEVICE void clear() { *this = CoreProducts{}; }
@@ -144,81 +156,101 @@ TTT_DEVICE void add_outer(const Block& block, const Sum& sum, const Terms& terms
 struct CoreValues {
   float of[2][4];
   template <class S>
-  TTT_DEVICE void load(const S* channel, std::int64_t step, int first, int end, const Lane& lane) {
+  TTT_DEVICE void load(const HeadTokens<const S>& x, int first, int end, const Lane& lane) {
     TTT_UNROLL
     for (int half = 0; half < 2; ++half) {
       TTT_UNROLL
       for (int next = 0; next < 2; ++next) {
         const int token = first + 8 * half + lane.pair + next;
-        const TwoFloats x = token < end ? load_two(channel + token * step) : TwoFloats{0, 0};
-        of[half][next] = x.first, of[half][2 + next] = x.second;
+        const TwoFloats two = token < end ? load_two(x.at(token)) : TwoFloats{0, 0};
+        of[half][next] = two.first, of[half][2 + next] = two.second;
       }
     }
   }
 };
 /// Numbers of C's layout -> 8 tokens from `first` of a lane's two channels.
 template <class S>
-TTT_DEVICE void store_values(const Accumulator& x, S* channel, std::int64_t step, int first, int end, const Lane& lane) {
+TTT_DEVICE void store_values(const Accumulator& x, const HeadTokens<S>& to, int first, int end, const Lane& lane) {
   TTT_UNROLL
   for (int next = 0; next < 2; ++next) {
     const int token = first + lane.pair + next;
-    if (token < end) store_two(channel + token * step, x.at[next], x.at[2 + next]);
+    if (token < end) store_two(to.at(token), x.at[next], x.at[2 + next]);
   }
 }
 
-/// The norms of a lane's channels in both matrices, or sums over products with another: f(m, tile, i) added over the rows.
+/// A number for each of a lane's columns.
 struct CoreSums {
   float of[2][2];  // matrix, channel
 };
-template <int D, class Of, class F>
-TTT_DEVICE void sum_columns(Block& block, const Of& of, const F& f) {
+/// total(t) = the sums over the rows of a(t) ⊙ b(t): columns of thread t.
+template <int D, class Total, class A, class B>
+TTT_DEVICE void sum_columns(Block& block, const Total& total, const A& a, const B& b) {
   block.each_lane([&](int t) {
-    CoreSums& total = of(t);
-    total = CoreSums{};
-    each_of_columns<D>(CoreLane(t), [&](int m, int tile, int i, int row, int half) { total.of[m][half] += f(t, m, tile, i, row, half); });
+    total(t) = CoreSums{};
+    TTT_UNROLL
+    for (int m = 0; m < 2; ++m) {
+      TTT_UNROLL
+      for (int tile = 0; tile < D / 8; ++tile) {
+        TTT_UNROLL
+        for (int i = 0; i < 4; ++i) total(t).of[m][i / 2] += a(t).of[m][tile].at[i] * b(t).of[m][tile].at[i];
+      }
+    }
   });
   TTT_UNROLL
   for (int m = 0; m < 2; ++m) {
     TTT_UNROLL
-    for (int half = 0; half < 2; ++half) warp_reduce<reduction::Sum, 4>(block, [&](int t) -> float& { return of(t).of[m][half]; });
+    for (int half = 0; half < 2; ++half) warp_reduce<reduction::Sum, 4>(block, [&](int t) -> float& { return total(t).of[m][half]; });
   }
 }
 
-/// norm(t): of the columns `of`(t) of thread t.
-template <int D, class Norm, class Columns>
-TTT_DEVICE void column_norms(Block& block, const Norm& norm, const Columns& of) {
-  sum_columns<D>(block, norm, [&](int t, int m, int tile, int i, int, int) { return of(t).of[m][tile].at[i] * of(t).of[m][tile].at[i]; });
-  block.each_lane([&](int t) {
-    TTT_UNROLL
-    for (int m = 0; m < 2; ++m) {
-      TTT_UNROLL
-      for (int half = 0; half < 2; ++half) norm(t).of[m][half] = std::sqrt(norm(t).of[m][half]);
-    }
-  });
-}
-
-/// w1 and w2 of one head.
+/// w1 and w2 [d, d] of one head, rows side by side.
+template <int D>
 struct CoreWeights {
   const float* of[2];
-  std::int64_t row[2], column[2];
-  TTT_DEVICE CoreWeights(const GluWeights<float>& w, std::int64_t h)
-      : of{w.w1 + h * w.steps1[0], w.w2 + h * w.steps2[0]}, row{w.steps1[1], w.steps2[1]}, column{w.steps1[2], w.steps2[2]} {}
-  TTT_DEVICE float at(int m, int i, int j) const { return of[m][i * row[m] + j * column[m]]; }
-  /// The operand wᵀ of a lane.
-  template <int D>
-  TTT_DEVICE void load(const CoreLane& lane, CoreOperand<D>& to) const {
-    CoreColumns<D> w;
-    each_of_columns<D>(lane, [&](int m, int tile, int i, int r, int half) { w.of[m][tile].at[i] = at(m, r, lane.channel + half); });
-    as_operand<D>(w, to);
+  TTT_DEVICE CoreWeights(const float* w1, const float* w2, std::int64_t h) : of{w1 + h * D * D, w2 + h * D * D} {}
+  TTT_DEVICE TwoFloats at(int m, int row, const CoreLane& lane) const { return load_two(of[m] + row * D + lane.channel); }
+  TTT_DEVICE void load(const CoreLane& lane, CoreColumns<D>& to) const {
+    each_row_of_columns<D>(lane, [&](int m, int tile, int next, int row) {
+      const TwoFloats w = at(m, row, lane);
+      to.of[m][tile].at[next] = w.first, to.of[m][tile].at[next + 2] = w.second;
+    });
   }
-  template <int D>
-  TTT_DEVICE static void as_operand(const CoreColumns<D>& w, CoreOperand<D>& to) {
+  /// u = w − η·clip(g) in the place of g, whose squares add up to `squares` by column.
+  TTT_DEVICE void step(const CoreLane& lane, const CoreSums& squares, float rate, CoreColumns<D>& g) const {
     TTT_UNROLL
     for (int m = 0; m < 2; ++m) {
+      const formula::ClippedStep<float> first(std::sqrt(squares.of[m][0]), rate), second(std::sqrt(squares.of[m][1]), rate);
       TTT_UNROLL
-      for (int k = 0; k < D / 16; ++k) to.of[m][k] = as_a(w.of[m][2 * k], w.of[m][2 * k + 1]);
+      for (int tile = 0; tile < D / 8; ++tile) {
+        TTT_UNROLL
+        for (int next = 0; next < 2; ++next) {
+          const TwoFloats w = at(m, 8 * tile + lane.pair + next, lane);
+          float &x = g.of[m][tile].at[next], &y = g.of[m][tile].at[next + 2];
+          x = first(w.first, x), y = second(w.second, y);
+        }
+      }
     }
   }
+};
+/// w1 and w2 [H, d, d] with rows side by side: themselves, or copies.
+template <class L>
+class PlainWeights {
+ public:
+  PlainWeights(const L& run, const View<const float>& w1, const View<const float>& w2) : first_(run, w1), second_(run, w2) {}
+  const float* w1() const { return first_.data; }
+  const float* w2() const { return second_.data; }
+
+ private:
+  struct Plain {
+    Scratch<L, float> scratch;
+    const float* data;
+    Plain(const L& run, const View<const float>& w) : scratch(run, w.strides == contiguous_strides(w.shape) ? 0 : w.numel()), data(w.data) {
+      if (!scratch.data()) return;
+      copy<L, float>(w, View<float>{scratch.data(), w.shape, contiguous_strides(w.shape), w.device});
+      data = scratch.data();
+    }
+  };
+  Plain first_, second_;
 };
 
 /// (P, R) of 16 tokens in place of z, and as the operand of their outer product; of an inner gradient or an answer.

@@ -34,7 +34,7 @@ void ttt_heads_bf16(View<const bf16> qkv, View<const float> w1, View<const float
   const HeadsBuffer<const bf16> in(qkv, w1.shape);
   const HeadsBuffer<bf16> out(o, w1.shape);
   with_core_width(in.d, [&](auto d) {
-    ttt_glu_by_cores<L, d, bf16>(in.glu(0), in.glu(1), in.glu(2), {w1, w2}, step, g_glu, out.glu(0));
+    ttt_glu_by_cores<L, d, bf16>(in.glu(0), in.glu(1), in.glu(2), w1, w2, step, g_glu, out.glu(0));
   });
   ttt_dwconv<L, float, bf16>(in.conv(0), in.conv(1), in.conv(2), w3, step, g_conv, out.conv(0));
 }
@@ -45,7 +45,7 @@ void ttt_heads_bf16_pull(View<const bf16> qkv, View<const float> w1, View<const 
   const HeadsBuffer<const bf16> in(qkv, w1.shape), cotangent(o, w1.shape);
   const HeadsBuffer<bf16> to(dqkv, w1.shape);
   with_core_width(in.d, [&](auto d) {
-    ttt_glu_pull_by_cores<L, d, bf16>(in.glu(0), in.glu(1), in.glu(2), {w1, w2}, step, g_glu, cotangent.glu(0), to.glu(0), to.glu(1), to.glu(2), dw1,
+    ttt_glu_pull_by_cores<L, d, bf16>(in.glu(0), in.glu(1), in.glu(2), w1, w2, step, g_glu, cotangent.glu(0), to.glu(0), to.glu(1), to.glu(2), dw1,
                                       dw2);
   });
   ttt_dwconv_pull<L, float, bf16>(in.conv(0), in.conv(1), in.conv(2), w3, step, g_conv, cotangent.conv(0), to.conv(0), to.conv(1), to.conv(2), dw3);
