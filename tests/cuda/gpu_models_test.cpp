@@ -98,10 +98,11 @@ TEST_CASE("a whole TTT block in bf16 agrees with its definition within the round
     const std::int64_t C = H * d;
     const Tensors<double> x{randn<double>({2, 3, 5, C}),          0.1 * randn<double>({3 * C + 3 * d, C}), 0.1 * randn<double>({3 * C + 3 * d}),
                             0.2 * randn<double>({1, H, d, d}),    0.2 * randn<double>({1, H, d, d}),       0.2 * randn<double>({d, 1, 3, 3}),
-                            0.1 * randn<double>({C, C + d}),      0.1 * randn<double>({C})};
-    const auto mixer = [](const Tensors<float>& t) { return ttt_mixer<float>(t[0], {t[1], t[2]}, {t[3], t[4], t[5]}, {t[6], t[7]}); };
+                            0.1 * randn<double>({C, C + d}),      0.1 * randn<double>({C}),                1 + 0.1 * randn<double>({C}),
+                            0.1 * randn<double>({C})};
+    const auto mixer = [](const Tensors<float>& t) { return ttt_mixer<float>(t[0], {t[8], t[9]}, {t[1], t[2]}, {t[3], t[4], t[5]}, {t[6], t[7]}); };
     const auto layers = [](const Tensors<double>& t) {
-      return linear(ttt_heads<double>(linear(t[0], t[1], t[2]), {t[3], t[4], t[5]}, TttPath::closed), t[6], t[7]);
+      return linear(ttt_heads<double>(linear(layer_norm(t[0], t[8], t[9]), t[1], t[2]), {t[3], t[4], t[5]}, TttPath::closed), t[6], t[7]);
     };
     const Tensor<double> u = randn<double>(x[0].shape());
     Tensors<float> small;
@@ -118,15 +119,50 @@ TEST_CASE("a whole TTT block in bf16 agrees with its definition within the round
     }
 
     TttBlock<float> block(C, H);
-    block.to(cuda());
+    Mlp<float> mlp(C, 4 * C);
+    LayerNorm<float> norm(C);
+    block.to(cuda()), mlp.to(cuda()), norm.to(cuda());
     const Tensor<float> images = randn<float>({1, 4, 4, C}, cuda());
-    CHECK(fuses_ttt_mixer<float>(images, {block.qkv->weight, block.qkv->bias}, {block.w1, block.w2, block.w3}, {block.proj->weight, block.proj->bias}));
-    const Tensor<float> as_one = block(images);
+    const auto fuses = [&] {
+      return fuses_ttt_mixer<float>(images, {norm.weight, norm.bias}, {block.qkv->weight, block.qkv->bias}, {block.w1, block.w2, block.w3},
+                                    {block.proj->weight, block.proj->bias});
+    };
+    CHECK(fuses());
+    const Tensor<float> as_one = block.after(norm, images), mlp_as_one = mlp.after(norm, images);
     const MatmulPrecisionGuard exact(MatmulPrecision::float32);
-    CHECK(!fuses_ttt_mixer<float>(images, {block.qkv->weight, block.qkv->bias}, {block.w1, block.w2, block.w3}, {block.proj->weight, block.proj->bias}));
-    const double error = relative_error(as_one, block(images));
+    CHECK(!fuses());
+    const double error = relative_error(as_one, block(norm(images))), mlp_error = relative_error(mlp_as_one, mlp(norm(images)));
+    CHECK(mlp_error < 2e-2);
+    CHECK(mlp_error > 1e-5);
     CHECK(error < 2e-2);
     CHECK(error > 1e-5);
+  }
+}
+
+TEST_CASE("an MLP with its layer norm as one op agrees with its definition within the rounding, at orders 0, 1 and 2", "[small]") {
+  manual_seed(4);
+  for (const std::int64_t C : {8, 40, 1032}) {
+    INFO("C " << C);
+    const std::int64_t M = 24;
+    const Tensors<double> x{randn<double>({2, 9, C}), 0.2 * randn<double>({M, C}), 0.1 * randn<double>({M}), 0.2 * randn<double>({C, M}),
+                            0.1 * randn<double>({C}), 1 + 0.1 * randn<double>({C}), 0.1 * randn<double>({C})};
+    const auto as_one = [](const Tensors<float>& t) { return normed_mlp<float>(t[0], {t[5], t[6], 1e-6}, t[1], t[2], t[3], t[4]); };
+    const auto layers = [](const Tensors<double>& t) { return mlp(layer_norm(t[0], t[5], t[6], 1e-6), t[1], t[2], t[3], t[4]); };
+    const Tensor<double> u = randn<double>(x[0].shape());
+    Tensors<float> small, v_small;
+    Tensors<double> v;
+    for (const Tensor<double>& t : x) {
+      small.push_back(cast<float>(t));
+      v.push_back(randn<double>(t.shape()));
+      v_small.push_back(cast<float>(v.back()));
+    }
+    const Tensors<double> expected = orders<double>(layers, x, u, v);
+    const MatmulPrecisionGuard rounded(MatmulPrecision::bfloat16);
+    const Tensors<float> all = orders<float>(as_one, on_gpu(small), cast<float>(u).to(cuda()), on_gpu(v_small));
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      INFO("tensor " << i);
+      CHECK(relative_error(all[i], expected[i]) < 2e-2);
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "tttlib/nn/init.hpp"
 #include "tttlib/nn/module.hpp"
+#include "tttlib/nn/norm.hpp"
 #include "tttlib/ops/composed/mlp.hpp"
 
 namespace ttt {
@@ -35,6 +36,12 @@ class Mlp : public Module<T> {
     // Layer by layer where there is no kernel, or where somebody wants to hear of each: a summary, or who reads an error.
     if (module_call_log() || !detail::fuses_mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias)) return (*fc2)(gelu((*fc1)(x)));
     return mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias);
+  }
+  /// forward(norm(x)), as one op where there is a kernel for that.
+  Tensor<T> after(LayerNorm<T>& norm, const Tensor<T>& x) {
+    const Affine<T> numbers{norm.weight, norm.bias, norm.eps};
+    if (module_call_log() || !fuses_normed_mlp(x, numbers, fc1->weight, fc1->bias, fc2->weight, fc2->bias)) return (*this)(norm(x));
+    return normed_mlp(x, numbers, fc1->weight, fc1->bias, fc2->weight, fc2->bias);
   }
 };
 

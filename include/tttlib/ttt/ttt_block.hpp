@@ -37,12 +37,15 @@ class TttBlock : public Module<T> {
   }
 
   /// [B, h, w, C] -> [B, h, w, C].
-  Tensor<T> forward(const Tensor<T>& x) override {
+  Tensor<T> forward(const Tensor<T>& x) override { return (*proj)(ttt_heads(buffer(x), weights(), path)); }
+
+  /// forward(norm(x)), as one op where there is a kernel for that.
+  Tensor<T> after(LayerNorm<T>& norm, const Tensor<T>& x) {
+    const Affine<T> numbers{norm.weight, norm.bias, norm.eps};
     const Projection<T> in{qkv->weight, qkv->bias}, out{proj->weight, proj->bias};
-    // Layer by layer where there is no kernel, or where somebody wants to hear of each: a summary, or who reads an error.
-    if (path != TttPath::fused || rope_ || module_call_log() || !fuses_ttt_mixer(x, in, weights(), out))
-      return (*proj)(ttt_heads(buffer(x), weights(), path));
-    return ttt_mixer(x, in, weights(), out);
+    // Layer by layer also where somebody wants to hear of each: a summary, or who reads an error.
+    if (path != TttPath::fused || rope_ || module_call_log() || !fuses_ttt_mixer(x, numbers, in, weights(), out)) return (*this)(norm(x));
+    return ttt_mixer(x, numbers, in, weights(), out);
   }
 
   /// What x asks of the heads: [B, h, w, C] -> q, k, v [B, H, N, d] and, of the extra head, [B, 1, N, d].

@@ -7,6 +7,7 @@
 /// in bf16 those are numbers of 2 bytes, the sums cost nothing, and rounding adds 6·R·C bytes for x, and back as many for x and for g.
 
 #include "tttlib/backend/cuda/matmul.hpp"
+#include "tttlib/backend/cuda/norm.hpp"
 #include "tttlib/backend/cuda/reduce.hpp"
 
 namespace ttt::cuda_backend {
@@ -178,16 +179,16 @@ struct GeluBothWaysOfBf16 {
   }
 };
 
+/// The way forward of x [R, C], w1 and w2 in bf16.
 template <class L>
-void mlp_in_bf16(const L& run, const View<const float>& x, const View<const float>& w1, const float* b1, const View<const float>& w2,
-                 const float* b2, bf16* hidden, const View<float>& y) {
+void mlp_of_rounded(const L& run, const View<const bf16>& x, const View<const bf16>& w1, const float* b1, const View<const bf16>& w2, const float* b2,
+                    bf16* hidden, const View<float>& y) {
   const std::int64_t R = x.shape[0], M = w1.shape[0];
-  const RoundedOperands<L, 3> rounded(run, {x, w1, w2});
   const Scratch<L, bf16> scratch(run, R * M);
   const View<bf16> activated = rows_at(scratch.data(), R, M, M, y.device), h = rows_at(hidden ? hidden : scratch.data(), R, M, M, y.device);
-  multiply_bf16(run, rounded[0], transposed(rounded[1]), b1, h);                        // h [R, M]
+  multiply_bf16(run, x, transposed(w1), b1, h);                                         // h [R, M]
   for_each(run, (R * M + 7) / 8, GeluOfBf16{h.data, activated.data, R * M});            // gelu(h) [R, M], in place if h is not kept
-  multiply_bf16<L, float>(run, activated, transposed(rounded[2]), b2, y);               // y [R, C']
+  multiply_bf16<L, float>(run, activated, transposed(w2), b2, y);                       // y [R, C']
 }
 
 /// y [R, C'] = gelu(x·w1ᵀ + b1)·w2ᵀ + b2: x [R, C], w1 [M, C], w2 [C', M]; keeps h [R, M] in `hidden` unless that is null.
@@ -195,7 +196,10 @@ template <class L, class T>
 void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, const AnyArray& hidden, View<T> y) {
   const L run("mlp", y.device);
   if constexpr (std::is_same_v<T, float>)
-    if (hidden.type == DType::bfloat16) return mlp_in_bf16(run, x, w1, b1, w2, b2, static_cast<bf16*>(hidden.data), y);
+    if (hidden.type == DType::bfloat16) {
+      const RoundedOperands<L, 3> rounded(run, {x, w1, w2});
+      return mlp_of_rounded(run, rounded[0], rounded[1], b1, rounded[2], b2, static_cast<bf16*>(hidden.data), y);
+    }
   const std::int64_t R = x.shape[0], M = w1.shape[0];
   const Scratch<L, T> scratch(run, R * M);
   const View<T> activated = rows_at(scratch.data(), R, M, M, y.device);
@@ -217,23 +221,20 @@ struct GeluBothWays {
   }
 };
 
+/// The way back of x, w1 and w2 in bf16; without data where not needed.
 template <class L>
-void mlp_pull_in_bf16(const L& run, const View<const float>& x, const View<const float>& w1, const View<const float>& w2, const bf16* hidden,
-                      const View<const float>& g, const View<float>& dx, const View<float>& dw1, float* db1, const View<float>& dw2, float* db2) {
+void mlp_pull_of_rounded(const L& run, const View<const bf16>& x, const View<const bf16>& w1, const View<const bf16>& w2, const bf16* hidden,
+                         const View<const float>& g, const View<float>& dx, const View<float>& dw1, float* db1, const View<float>& dw2, float* db2) {
   const std::int64_t R = x.shape[0], M = w1.shape[0], out = g.shape[1], wide = (out + 7) / 8 * 8;
-  View<const float> needed_x = x, needed_w1 = w1;
-  if (!dw1.data) needed_x.data = nullptr;
-  if (!dx.data) needed_w1.data = nullptr;
-  const RoundedOperands<L, 3> rounded(run, {needed_x, needed_w1, w2});
   const Scratch<L, bf16> of_y(run, R * wide), of_hidden(run, R * M), gelu(run, R * M);
   const View<bf16> dy = rows_at(of_y.data(), R, out, wide, g.device), dh = rows_at(of_hidden.data(), R, M, M, g.device);
   const View<bf16> activated = rows_at(gelu.data(), R, M, M, g.device);
   const bool aligned = out % 8 == 0 && reinterpret_cast<std::uintptr_t>(g.data) % 16 == 0;
   pass_with_column_sums(run, RoundRows{g.data, dy.data, wide, static_cast<int>(out), aligned}, R, out, db2);
-  multiply_bf16<L, bf16>(run, dy, rounded[2], nullptr, dh);                                                      // g·w2 [R, M]
+  multiply_bf16<L, bf16>(run, dy, w2, nullptr, dh);                                                              // g·w2 [R, M]
   pass_with_column_sums(run, GeluBothWaysOfBf16{hidden, activated.data, dh.data, static_cast<int>(M), M % 8 == 0}, R, M, db1);
-  if (dx.data) multiply_bf16<L, float>(run, dh, rounded[1], nullptr, dx);                                        // x̄ [R, C]
-  if (dw1.data) multiply_bf16<L, float>(run, transposed(dh), rounded[0], nullptr, dw1);                          // [M, R] x [R, C]
+  if (dx.data) multiply_bf16<L, float>(run, dh, w1, nullptr, dx);                                                // x̄ [R, C]
+  if (dw1.data) multiply_bf16<L, float>(run, transposed(dh), x, nullptr, dw1);                                   // [M, R] x [R, C]
   if (dw2.data) multiply_bf16<L, float>(run, transposed(dy), activated, nullptr, dw2);                           // [C', R] x [R, M]
 }
 
@@ -244,8 +245,13 @@ void mlp_pull(View<const T> x, View<const T> w1, View<const T> w2, const AnyArra
               View<T> dw2, T* db2) {
   const L run("mlp_pull", g.device);
   if constexpr (std::is_same_v<T, float>)
-    if (hidden.type == DType::bfloat16)
-      return mlp_pull_in_bf16(run, x, w1, w2, static_cast<const bf16*>(hidden.data), g, dx, dw1, db1, dw2, db2);
+    if (hidden.type == DType::bfloat16) {
+      View<const float> needed_x = x, needed_w1 = w1;
+      if (!dw1.data) needed_x.data = nullptr;
+      if (!dx.data) needed_w1.data = nullptr;
+      const RoundedOperands<L, 3> rounded(run, {needed_x, needed_w1, w2});
+      return mlp_pull_of_rounded(run, rounded[0], rounded[1], rounded[2], static_cast<const bf16*>(hidden.data), g, dx, dw1, db1, dw2, db2);
+    }
   const std::int64_t R = g.shape[0], M = w1.shape[0], out = g.shape[1];
   const Scratch<L, T> of_hidden(run, R * M), gelu(run, R * M);
   const View<T> dh = rows_at(of_hidden.data(), R, M, M, g.device), activated = rows_at(gelu.data(), R, M, M, g.device);
@@ -258,10 +264,41 @@ void mlp_pull(View<const T> x, View<const T> w1, View<const T> w2, const AnyArra
   if (db2) reduce<L, T>(Reduction::sum, g, rows_at(db2, 1, out, out, g.device));
 }
 
+/// The same of layer_norm(x), whose rows [R, C] are made again on the way back: x is all that is kept of them.
+template <class L>
+void normed_mlp(View<const float> x, const RowNorm<const float>& norm, View<const float> w1, const float* b1, View<const float> w2, const float* b2,
+                bf16* hidden, View<float> y) {
+  const L run("normed_mlp", y.device);
+  const std::int64_t R = x.shape[0], C = x.shape[1];
+  const Scratch<L, bf16> normed(run, R * C);
+  normed_rows(run, x, norm, normed.data());
+  const RoundedOperands<L, 2> rounded(run, {w1, w2});
+  mlp_of_rounded(run, rows_at<const bf16>(normed.data(), R, C, C, x.device), rounded[0], b1, rounded[1], b2, hidden, y);
+}
+template <class L>
+void normed_mlp_pull(View<const float> x, const RowNorm<const float>& norm, View<const float> w1, View<const float> w2, const bf16* hidden,
+                     View<const float> g, View<float> dx, const RowNorm<float>& dnorm, View<float> dw1, float* db1, View<float> dw2, float* db2) {
+  const L run("normed_mlp_pull", g.device);
+  const std::int64_t R = x.shape[0], C = x.shape[1];
+  const Scratch<L, float> of_normed(run, R * C);                                                                 // cotangent of the rows
+  {
+    const Scratch<L, bf16> normed(run, R * C);
+    normed_rows(run, x, norm, normed.data());
+    const RoundedOperands<L, 2> rounded(run, {w1, w2});
+    mlp_pull_of_rounded(run, rows_at<const bf16>(normed.data(), R, C, C, x.device), rounded[0], rounded[1], hidden, g,
+                        rows_at(of_normed.data(), R, C, C, x.device), dw1, db1, dw2, db2);
+  }
+  layer_norm_pull<L, float>(x, norm.w, rows_at<const float>(of_normed.data(), R, C, C, x.device), norm.eps, dx, dnorm.w, dnorm.b);
+}
+
 template <class L, class T>
 void add_mlps(Verbs<T>& verbs) {
   verbs.mlp = mlp<L, T>;
   verbs.mlp_pull = mlp_pull<L, T>;
+  if constexpr (std::is_same_v<T, float>) {
+    verbs.normed_mlp = normed_mlp<L>;
+    verbs.normed_mlp_pull = normed_mlp_pull<L>;
+  }
 }
 
 }  // namespace ttt::cuda_backend

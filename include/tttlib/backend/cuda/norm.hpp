@@ -243,11 +243,12 @@ struct LayerNorm {
     }
   }
 };
-template <class T, int N, int P>
+/// The same with a warp for each row, of T or rounded to bf16.
+template <class T, int N, int P, class Out>
 struct LayerNormOfWarps {
   const T *x, *w, *b;
   T eps;
-  T* y;
+  Out* y;
   std::int64_t rows;
   int n;
   TTT_DEVICE void operator()(Block& block) const {
@@ -277,9 +278,10 @@ struct LayerNormOfWarps {
         const T rstd = T(1) / std::sqrt(squares[t] / static_cast<T>(n) + eps);
         RowOfWarp<T, N, P>::each_pack(t, n, [&](int p, int column) {
           const Pack<T, N> scale = w ? load_pack<N>(w + column) : same_pack<N>(T(1)), shift = b ? load_pack<N>(b + column) : same_pack<N>(T(0));
-          unrolled<N>([&](int j) { own[t].packs[p][j] = own[t].packs[p][j] * rstd * scale[j] + shift[j]; });
+          Pack<Out, N> out;
+          unrolled<N>([&](int j) { out[j] = convert<Out>(own[t].packs[p][j] * rstd * scale[j] + shift[j]); });
+          store_pack(y + row * n + column, out);
         });
-        own[t].write(t, n, y + row * n);
       });
     }
   }
@@ -289,10 +291,25 @@ void layer_norm(View<const T> x, const T* w, const T* b, double eps, View<T> y) 
   const L run("layer_norm", y.device);
   const std::int64_t n = x.shape.back(), rows = n == 0 ? 0 : x.numel() / n;
   const auto by_warps = [&]<int N, int P>(std::integral_constant<int, N>, std::integral_constant<int, P>) {
-    for_rows_of_warps(run, rows, LayerNormOfWarps<T, N, P>{x.data, w, b, static_cast<T>(eps), y.data, rows, static_cast<int>(n)});
+    for_rows_of_warps(run, rows, LayerNormOfWarps<T, N, P, T>{x.data, w, b, static_cast<T>(eps), y.data, rows, static_cast<int>(n)});
   };
   if (with_row_of_warp<T>(n, by_warps, x.data, w, b, y.data)) return;
   for_rows<L, T>(run, rows, n, LayerNorm<T>{x.data, w, b, static_cast<T>(eps), y.data, rows, n});
+}
+
+/// y [R, C] = layer_norm(x [R, C]) rounded to bf16.
+template <class L>
+void normed_rows(const L& run, const View<const float>& x, const RowNorm<const float>& norm, bf16* y) {
+  const std::int64_t rows = x.shape[0], n = x.shape[1];
+  const auto by_warps = [&]<int N, int P>(std::integral_constant<int, N>, std::integral_constant<int, P>) {
+    const auto eps = static_cast<float>(norm.eps);
+    for_rows_of_warps(run, rows, LayerNormOfWarps<float, N, P, bf16>{x.data, norm.w, norm.b, eps, y, rows, static_cast<int>(n)});
+  };
+  if (with_row_of_warp<float>(n, by_warps, x.data, norm.w, norm.b)) return;
+  const Scratch<L, float> whole(run, rows * n);
+  const View<float> to{whole.data(), x.shape, x.strides, x.device};
+  layer_norm<L, float>(x, norm.w, norm.b, norm.eps, to);
+  cast<L, float, bf16>(View<const float>{to.data, to.shape, to.strides, to.device}, View<bf16>{y, x.shape, x.strides, x.device});
 }
 
 /// With x̂ = (x − mean)·rstd and h = g·w: dx = rstd (h − mean(h) − x̂ mean(h·x̂)); a block has `length` rows in a row and

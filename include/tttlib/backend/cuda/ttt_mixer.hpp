@@ -1,5 +1,5 @@
 #pragma once
-/// A whole TTT block on a GPU: projection to q, k, v of all heads, the heads, projection back; what lies between is kept in bf16, and all
+/// A whole TTT block on a GPU: layer norm, projection to q, k, v of all heads, the heads, projection back; what lies between is kept in bf16, and all
 /// products have operands in bf16 and sums in float.
 /// Legend: R = B·N rows of tokens, C channels, H heads of width d, W = 3C + 3d.
 /// Operations of the projections: 2·R·(C·W + C·(C + d)) forward, twice that back. Bytes: rounding 6·R·C, back twice; 2·R·W and
@@ -69,36 +69,48 @@ struct MixerRows {
 
 /// y [B, h, w, C] from x [B, h, w, C], both with rows side by side.
 template <class L>
-void ttt_mixer(View<const float> x, const MixerWeights<const float>& w, const TttStep& step, const MixerKept& kept, View<float> y) {
+void ttt_mixer(View<const float> x, const RowNorm<const float>& norm, const MixerWeights<const float>& w, const TttStep& step, const MixerKept& kept,
+               View<float> y) {
   const MixerRows s(x, w.w1.shape);
   const L run("ttt_mixer", s.device);
   const bf16 *qkv = kept.qkv, *answers = kept.answers;
-  const RoundedOperands<L, 3> rounded(run, {s.rows(x.data, s.C), w.qkv, w.proj});
-  multiply_bf16<L, bf16>(run, rounded[0], transposed(rounded[1]), w.qkv_bias, s.rows(kept.qkv, s.width()));              // [R, 3C + 3d]
+  const RoundedOperands<L, 2> rounded(run, {w.qkv, w.proj});
+  {
+    const Scratch<L, bf16> normed(run, s.R * s.C);
+    normed_rows(run, s.rows(x.data, s.C), norm, normed.data());                                                          // [R, C]
+    multiply_bf16<L, bf16>(run, s.rows<const bf16>(normed.data(), s.C), transposed(rounded[0]), w.qkv_bias, s.rows(kept.qkv, s.width()));
+  }
   ttt_heads_bf16<L>(s.grid(qkv, s.width()), w.w1, w.w2, w.w3, step, kept.g_glu, kept.g_conv, s.grid(kept.answers, s.C + s.d));
-  multiply_bf16<L, float>(run, s.rows(answers, s.C + s.d), transposed(rounded[2]), w.proj_bias, s.rows(y.data, s.C));    // [R, C]
+  multiply_bf16<L, float>(run, s.rows(answers, s.C + s.d), transposed(rounded[1]), w.proj_bias, s.rows(y.data, s.C));    // [R, C]
 }
 
-/// The cotangents of x and of all weights from that of y, g [B, h, w, C].
+/// The cotangents of x and of all weights from that of y, g [B, h, w, C]. The normalised rows are made again: x is all that is kept of them.
 template <class L>
-void ttt_mixer_pull(View<const float> x, const MixerWeights<const float>& w, const TttStep& step, const MixerKept& kept, View<const float> g,
-                    View<float> dx, const MixerWeights<float>& dw) {
+void ttt_mixer_pull(View<const float> x, const RowNorm<const float>& norm, const MixerWeights<const float>& w, const TttStep& step,
+                    const MixerKept& kept, View<const float> g, View<float> dx, const RowNorm<float>& dnorm, const MixerWeights<float>& dw) {
   const MixerRows s(x, w.w1.shape);
   const L run("ttt_mixer_pull", s.device);
   const std::int64_t width = s.width(), out = s.C + s.d;
   const bf16 *qkv = kept.qkv, *answers = kept.answers;
-  const RoundedOperands<L, 3> rounded(run, {s.rows(x.data, s.C), w.qkv, w.proj});
+  const RoundedOperands<L, 2> rounded(run, {w.qkv, w.proj});
   const Scratch<L, bf16> of_y(run, s.R * s.C), of_answers(run, s.R * out), of_qkv(run, s.R * width);
   const View<const bf16> dy = s.rows<const bf16>(of_y.data(), s.C), dqkv = s.rows<const bf16>(of_qkv.data(), width);
   const bool aligned = reinterpret_cast<std::uintptr_t>(g.data) % 16 == 0;
   pass_with_column_sums(run, RoundRows{g.data, of_y.data(), s.C, static_cast<int>(s.C), aligned}, s.R, s.C, dw.proj_bias);
-  multiply_bf16<L, bf16>(run, dy, rounded[2], nullptr, s.rows(of_answers.data(), out));                                  // [R, C] x [C, C + d]
+  multiply_bf16<L, bf16>(run, dy, rounded[1], nullptr, s.rows(of_answers.data(), out));                                  // [R, C] x [C, C + d]
   multiply_bf16<L, float>(run, transposed(dy), s.rows(answers, out), nullptr, dw.proj);                                  // [C, R] x [R, C + d]
   ttt_heads_bf16_pull<L>(s.grid(qkv, width), w.w1, w.w2, w.w3, step, kept.g_glu, kept.g_conv, s.grid<const bf16>(of_answers.data(), out),
                          s.grid(of_qkv.data(), width), dw.w1, dw.w2, dw.w3);
   column_sums(run, dqkv, dw.qkv_bias);
-  multiply_bf16<L, float>(run, dqkv, rounded[1], nullptr, s.rows(dx.data, s.C));                                         // [R, W] x [W, C]
-  multiply_bf16<L, float>(run, transposed(dqkv), rounded[0], nullptr, dw.qkv);                                           // [3C + 3d, R] x [R, C]
+  {
+    const Scratch<L, bf16> normed(run, s.R * s.C);
+    normed_rows(run, s.rows(x.data, s.C), norm, normed.data());                                                          // [R, C]
+    multiply_bf16<L, float>(run, transposed(dqkv), s.rows<const bf16>(normed.data(), s.C), nullptr, dw.qkv);             // [W, R] x [R, C]
+  }
+  const Scratch<L, float> of_normed(run, s.R * s.C);
+  multiply_bf16<L, float>(run, dqkv, rounded[0], nullptr, s.rows(of_normed.data(), s.C));                                // [R, W] x [W, C]
+  layer_norm_pull<L, float>(s.rows(x.data, s.C), norm.w, s.rows<const float>(of_normed.data(), s.C), norm.eps, s.rows(dx.data, s.C), dnorm.w,
+                            dnorm.b);
 }
 
 template <class L>

@@ -64,6 +64,13 @@ Tensor<T> layer_norm(const Tensor<T>& input, const Tensor<T>& w = {}, const Tens
   return fused<T>("layer_norm", y, inputs, definition, fast_rule);
 }
 
+/// A layer norm's numbers, for ops that it is a part of.
+template <class T>
+struct Affine {
+  Tensor<T> weight, bias;  // [C]
+  double eps = 1e-5;
+};
+
 struct BatchNormOptions {
   bool training = true;   // statistics of the batch; else the running ones
   double momentum = 0.1;  // weight of the new batch in the running statistics
