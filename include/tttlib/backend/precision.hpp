@@ -7,10 +7,10 @@
 namespace ttt {
 
 /// float32: as they are. bfloat16: both operands of `matmul`, `linear` and `conv2d` are rounded to bf16, to nearest even,
-/// on their way into the product; the sums, and all tensors, weights and gradients stay float. Everything else, and the
-/// inner step of a TTT layer in each of its forms, is computed in float as ever. Of processors, only those with AVX512_BF16 gain
-/// speed from it; on others the product of the rounded operands is a float product, and the copies cost a little. On a GPU,
-/// where `conv2d` is not a product, it stays float.
+/// on their way into the product; the sums, and all tensors, weights and gradients stay float. Of processors, only those with
+/// AVX512_BF16 gain speed from it; on others the product of the rounded operands is a float product, and the copies cost a little.
+/// On a processor everything else, and the inner step of a TTT layer in each of its forms, is computed in float as ever. On a GPU fused ops
+/// (attention, TTT heads, whole TTT blocks, MLPs) round the operands of their products too, and keep what lies between them in bf16.
 enum class MatmulPrecision : int { float32, bfloat16 };
 
 namespace detail {
