@@ -190,7 +190,8 @@ int main(int argc, char** argv) {
     step();
     std::optional<CudaGraph> graph;
     if (as_graph) {
-      graph.emplace(device.index);  // throws on the CPU
+      if (!gpu) fail<DeviceError>("tttlib_bench", "a step is a graph on a GPU only: --device cpu", "give --device cuda:0");
+      graph.emplace(device.index);
       graph->capture(work.step);
       step = [&graph] { graph->replay(); };
     }

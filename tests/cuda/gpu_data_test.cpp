@@ -161,6 +161,32 @@ TEST_CASE("a run begun on one device goes on on the other from its checkpoint") 
   }
 }
 
+TEST_CASE("a run whose steps are graphs has the bits of one whose are not") {
+  const TemporaryFolder folder;
+  const ImageDataset train = make_shapes(64, 16, 0, Split::train), test = make_shapes(20, 16, 0, Split::test);
+  const auto run = [&](const std::string& name, bool graph, MatmulPrecision precision) {
+    const MatmulPrecisionGuard guard(precision);
+    manual_seed(3);
+    const auto model = create_model<float>("vit3_pico", {.num_classes = 10, .image_size = 16, .patch_size = 8, .drop_path = 0.2});
+    model->to(cuda());
+    TrainOptions options = small_run(folder / name);
+    options.cuda_graph = graph;
+    const TrainResult result = train_classifier(*model, train, test, options);
+    std::vector<std::vector<float>> weights;
+    for (const auto& p : model->named_parameters()) weights.push_back(p.second->to_vector());
+    return std::pair(result.state.history.back().train_loss, weights);
+  };
+  for (const MatmulPrecision precision : {MatmulPrecision::float32, MatmulPrecision::bfloat16}) {
+    INFO(to_string(precision));
+    const std::string name = to_string(precision);
+    CHECK(run(name, false, precision) == run(name + " graph", true, precision));
+  }
+  const auto model = create_model<float>("vit3_pico", {.num_classes = 10, .image_size = 16, .patch_size = 8});
+  TrainOptions options = small_run(folder / "cpu");
+  options.cuda_graph = true;
+  CHECK_THROWS_AS(train_classifier(*model, train, test, options), DeviceError);
+}
+
 TEST_CASE("evaluation on the GPU counts what it counts on the CPU") {
   manual_seed(4);
   const ImageDataset test = make_shapes(33, 16, 1, Split::test);

@@ -59,23 +59,6 @@ TTTLIB_INLINE Evaluation evaluate(Module<float>& model, const ImageDataset& data
 
 namespace detail {
 
-/// Loss and gradient norm of one batch.
-struct StepNumbers {
-  double loss = 0, norm = 0;
-  bool finite() const { return std::isfinite(loss) && std::isfinite(norm); }
-};
-/// Puts the gradients of this batch alone into the parameters, clipped. Both numbers are read when everything has been asked
-/// for, so that a GPU is waited for once.
-inline StepNumbers forward_and_backward(Module<float>& model, const Batch& batch, double label_smoothing, double clip_grad) {
-  model.zero_grad();
-  const Tensor<float> loss = cross_entropy(model(batch.images), batch.labels, {.label_smoothing = label_smoothing});  // []
-  loss.backward();
-  StepNumbers numbers;
-  numbers.norm = clip_grad_norm(model, clip_grad);
-  numbers.loss = static_cast<double>(loss.item());
-  return numbers;
-}
-
 /// Repeats a step whose loss or gradient was not finite with anomaly mode on, which throws at the first bad op.
 [[noreturn]] inline void explain_nan(Module<float>& model, const Batch& batch, const TrainOptions& options,
                                      std::uint64_t random_stream, std::int64_t step, double loss) {
@@ -184,6 +167,7 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
   }
 
   ProgressBar progress;
+  TrainStep step(model, options.label_smoothing, options.clip_grad, options.cuda_graph);
   model.train();
   while (state.epoch < options.epochs) {
     const std::string title = concat("epoch ", state.epoch + 1, "/", options.epochs);
@@ -192,9 +176,9 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
     for (const Batch& batch : epoch) {
       const std::uint64_t random_stream = default_generator().next_stream;
       optimizer.set_lr(schedule(state.step));
-      const detail::StepNumbers numbers = detail::forward_and_backward(model, batch, options.label_smoothing, options.clip_grad);
+      const StepNumbers numbers = step(batch);
       if (!numbers.finite()) detail::explain_nan(model, batch, options, random_stream, state.step, numbers.loss);
-      optimizer.step();
+      optimizer.step(numbers.scale);
       if (ema) ema->update(model);
       const std::int64_t images = batch.labels.numel();
       state.loss_sum += numbers.loss * static_cast<double>(images);
