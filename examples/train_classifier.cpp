@@ -160,7 +160,7 @@ int main(int argc, char** argv) {
   app.add_option("--out", options.out, "Output folder")->capture_default_str();
   app.add_option("--weights", weights, "Weights to start from, or to evaluate");
   app.add_flag("--recompute", recompute, "Run blocks again on the way back: less memory, a third more time");
-  app.add_flag("--graph", options.cuda_graph, "On a GPU: every training step as one CUDA graph");
+  app.add_flag("--graph", options.cuda_graph, "On a GPU: loss and gradients of every step as one CUDA graph");
   app.add_flag("--no-augment", no_augment, "No random crops and flips");
   app.add_flag("--resume", options.resume, "Go on with the run in --out");
   app.add_flag("--overwrite", options.overwrite, "Start again although --out holds a run; --resume has precedence");

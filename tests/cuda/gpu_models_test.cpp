@@ -91,6 +91,19 @@ TEST_CASE("heads whose products round to bf16 agree with the definition within i
   }
 }
 
+TEST_CASE("heads take weights at any address, and no tokens make zero gradients", "[small]") {
+  manual_seed(12);
+  const std::int64_t H = 2, d = 32;
+  const Tensor<float> flat = mul(randn<float>({1 + H * d * d}, cuda()), 0.3f);
+  const Tensor<float> w2 = randn<float>({1, H, d, d}, cuda()), w3 = randn<float>({d, 1, 3, 3}, cuda());
+  const Tensor<float> w1 = reshape(slice(flat, 0, 1, 1 + H * d * d), {1, H, d, d}), qkv = randn<float>({2, 3, 4, 3 * (H + 1) * d}, cuda());
+  const MatmulPrecisionGuard rounded(MatmulPrecision::bfloat16);
+  CHECK(ttt_heads<float>(qkv, {w1, w2, w3}, TttPath::fused).to_vector() == ttt_heads<float>(qkv, {clone(w1), w2, w3}, TttPath::fused).to_vector());
+  for (const Tensor<float>& g : vjp<float>(heads<float>(TttPath::fused), {zeros<float>({2, 0, 4, 3 * (H + 1) * d}, cuda()), clone(w1), w2, w3},
+                                           zeros<float>({2, 0, 4, (H + 1) * d}, cuda())))
+    for (const float x : g.to_vector()) REQUIRE(x == 0);
+}
+
 TEST_CASE("a whole TTT block in bf16 agrees with its definition within the rounding, at orders 0, 1 and 2", "[small]") {
   manual_seed(3);
   for (const auto& [H, d] : {std::pair<std::int64_t, std::int64_t>{2, 32}, {1, 64}}) {

@@ -10,7 +10,8 @@ namespace ttt {
 /// on their way into the product; the sums, and all tensors, weights and gradients stay float. Of processors, only those with
 /// AVX512_BF16 gain speed from it; on others the product of the rounded operands is a float product, and the copies cost a little.
 /// On a processor everything else, and the inner step of a TTT layer in each of its forms, is computed in float as ever. On a GPU fused ops
-/// (attention, TTT heads, whole TTT blocks, MLPs) round the operands of their products too, and keep what lies between them in bf16.
+/// (attention, TTT heads, whole TTT blocks, MLPs) round the operands of their products too, and keep what lies between them in bf16;
+/// convolutions by groups, which are no products there, stay float.
 enum class MatmulPrecision : int { float32, bfloat16 };
 
 namespace detail {

@@ -33,7 +33,7 @@ class Mlp : public Module<T> {
     fc2 = this->register_module("fc2", std::make_shared<Linear<T>>(hidden, width));
   }
   Tensor<T> forward(const Tensor<T>& x) override {
-    // Layer by layer where there is no kernel, or where somebody wants to hear of each: a summary, or who reads an error.
+    // Layer by layer where there is no kernel, or where somebody wants to hear of each: a summary, or whose operands do not fit.
     if (module_call_log() || !detail::fuses_mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias)) return (*fc2)(gelu((*fc1)(x)));
     return mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias);
   }
@@ -41,6 +41,7 @@ class Mlp : public Module<T> {
   Tensor<T> after(LayerNorm<T>& norm, const Tensor<T>& x) {
     const Affine<T> numbers{norm.weight, norm.bias, norm.eps};
     if (module_call_log() || !fuses_normed_mlp(x, numbers, fc1->weight, fc1->bias, fc2->weight, fc2->bias)) return (*this)(norm(x));
+    const Scope scope = this->named();
     return normed_mlp(x, numbers, fc1->weight, fc1->bias, fc2->weight, fc2->bias);
   }
 };

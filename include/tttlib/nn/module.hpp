@@ -42,7 +42,7 @@ class Module {
 
   /// Calls `forward`; errors inside name this module's path.
   Tensor<T> operator()(const Tensor<T>& x) {
-    Scope scope(name_.empty() ? kind_ : name_);
+    const Scope scope = named();
     std::vector<ModuleCall>* log = module_call_log();
     if (!log) return forward(x);
     const std::size_t at = log->size();
@@ -57,6 +57,8 @@ class Module {
   }
 
   const std::string& kind() const { return kind_; }
+  /// As long as it lives, errors name this module's path: for calls beside `forward`.
+  Scope named() const { return Scope(name_.empty() ? kind_ : name_); }
 
   /// Every parameter with its dotted name. The pointers stay valid as long as the module.
   std::vector<std::pair<std::string, Tensor<T>*>> named_parameters() {

@@ -16,7 +16,7 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   int crop_padding = 4;        // random crop after padding by this many pixels; 0: none
   bool flip = true;            // random horizontal flip
-  bool cuda_graph = false;     // on a GPU: steps as one launch, with the same bits
+  bool cuda_graph = false;     // on a GPU: loss and gradients of a step as one launch, with the same bits
   std::string out = "runs/classifier";
   std::string description;     // of the model; a resumed run must match, as it must in data and options
   bool resume = false;         // go on with the run in `out`

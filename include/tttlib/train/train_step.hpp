@@ -38,9 +38,10 @@ class TrainStep {
       run(batch.images, batch.labels);
       warm_ = true;
     } else {
-      if (!images_.defined()) capture(batch);
-      if (batch.images.shape() != images_.shape())
-        fail<ShapeError>("train", concat("a captured step takes batches of one size: captured ", images_.shape(), ", images ", batch.images.shape()));
+      if (!captured_) capture(batch);
+      if (batch.images.shape() != images_.shape() || batch.labels.shape() != labels_.shape())
+        fail<ShapeError>("train", concat("a captured step takes batches of one size: captured ", images_.shape(), ", images ", batch.images.shape(),
+                                         ", labels ", batch.labels.shape()));
       backend::copy(view(batch.images), mutable_view(images_));
       backend::copy(view(batch.labels), mutable_view(labels_));
       graph_->replay();
@@ -64,11 +65,12 @@ class TrainStep {
     images_ = Tensor<float>(batch.images.shape(), batch.images.device());
     labels_ = Tensor<std::int64_t>(batch.labels.shape(), batch.labels.device());
     graph_->capture([this] { run(images_, labels_); });
+    captured_ = true;
   }
 
   Module<float>& model_;
   double smoothing_, clip_grad_;
-  bool warm_ = false;  // what the first step makes once must not be made in a capture
+  bool warm_ = false, captured_ = false;  // what the first step makes once must not be made in a capture
   Tensor<float> images_, loss_;
   Tensor<std::int64_t> labels_;
   GradNorm grads_;

@@ -43,8 +43,9 @@ class TttBlock : public Module<T> {
   Tensor<T> after(LayerNorm<T>& norm, const Tensor<T>& x) {
     const Affine<T> numbers{norm.weight, norm.bias, norm.eps};
     const Projection<T> in{qkv->weight, qkv->bias}, out{proj->weight, proj->bias};
-    // Layer by layer also where somebody wants to hear of each: a summary, or who reads an error.
+    // Layer by layer also where somebody wants to hear of each: a summary, or whose operands do not fit.
     if (path != TttPath::fused || rope_ || module_call_log() || !fuses_ttt_mixer(x, numbers, in, weights(), out)) return (*this)(norm(x));
+    const Scope scope = this->named();
     return ttt_mixer(x, numbers, in, weights(), out);
   }
 

@@ -70,7 +70,7 @@ Tensor<T> ttt_mixer(const Tensor<T>& x, const Affine<T>& norm, const Projection<
                                dx[7].data()};
     backend::ttt_mixer_pull<T>(view(c.in(0)), row_norm(input), weights(input), step, detail::KeptByMixer(kept).memory(), view(g),
                                mutable_view(dx[0]), RowNorm<T>{dx[8].data(), dx[9].data(), 0}, into);
-    count_macs(macs);
+    count_macs(2 * macs);
     return dx;
   };
   return fused<T>("ttt_mixer", Operand(y), xs, definition, fast_rule);

@@ -4,6 +4,7 @@
 
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 
@@ -74,16 +75,17 @@ struct LtChoice {
 /// cuBLASLt's advice takes tens of microseconds, so it is asked once per shape and alignment. Where a sum is cut into parts, they are
 /// floats: not rounded to the result's type.
 inline const LtChoice& lt_choice(cublasLtHandle_t handle, int index, const Gemm<float>& g, const LtProduct& described) {
-  using Key = std::array<std::int64_t, 15>;
+  using Key = std::array<std::int64_t, 14>;
   static thread_local std::map<Key, LtChoice> known;
   const auto alignment = [](const void* p) {
     std::int64_t bytes = 256;
     while (reinterpret_cast<std::uintptr_t>(p) % static_cast<std::uintptr_t>(bytes) != 0) bytes /= 2;
     return bytes;
   };
-  const std::int64_t of_a = alignment(g.a.data), of_b = alignment(g.b.data), of_c = alignment(g.c.data);
+  // Kernels may read the bias in words as wide as those of c.
+  const std::int64_t of_a = alignment(g.a.data), of_b = alignment(g.b.data), of_c = std::min(alignment(g.c.data), alignment(g.bias));
   const Key key{index, g.transpose_a, g.transpose_b, static_cast<std::int64_t>(g.a.type), static_cast<std::int64_t>(g.c.type), g.m, g.n, g.k,
-                g.a.leading, g.b.leading, g.c.leading, of_a, of_b, of_c, alignment(g.bias)};
+                g.a.leading, g.b.leading, g.c.leading, of_a, of_b, of_c};
   const auto [at, is_new] = known.try_emplace(key);
   LtChoice& choice = at->second;
   cublasLtMatmulPreference_t preference = nullptr;

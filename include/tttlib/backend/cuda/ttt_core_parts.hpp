@@ -244,10 +244,14 @@ class PlainWeights {
   struct Plain {
     Scratch<L, float> scratch;
     const float* data;
-    Plain(const L& run, const View<const float>& w) : scratch(run, w.strides == contiguous_strides(w.shape) ? 0 : w.numel()), data(w.data) {
+    Plain(const L& run, const View<const float>& w) : scratch(run, fits(w) ? 0 : w.numel()), data(w.data) {
       if (!scratch.data()) return;
       copy<L, float>(w, View<float>{scratch.data(), w.shape, contiguous_strides(w.shape), w.device});
       data = scratch.data();
+    }
+    /// Pairs of neighbours are read at once.
+    static bool fits(const View<const float>& w) {
+      return w.strides == contiguous_strides(w.shape) && reinterpret_cast<std::uintptr_t>(w.data) % (2 * sizeof(float)) == 0;
     }
   };
   Plain first_, second_;

@@ -227,7 +227,8 @@ void ttt_dwconv_pull(View<const S> q, View<const S> k, View<const S> v, View<con
   for (const View<const S>* x : {&q, &k, &v, &o}) at_once = at_once && reads_at_once(*x, n);
   run_dwconv<TttDwconvPull, T, S>(run, q, at_once, q, k, v, w, static_cast<T>(dwconv_loss_factor(q, step)), static_cast<T>(step.rate), gradient, o,
                                   dq, dk, dv, sums.data());
-  sum_many_parts<L, T>(run, sums.data(), B, {3, 3, d}, dw.data, {dw.strides[2], dw.strides[3], dw.strides[1]});
+  const std::int64_t parts = q.numel() > 0 ? B : 0;  // without tokens nobody writes them
+  sum_many_parts<L, T>(run, sums.data(), parts, {3, 3, d}, dw.data, {dw.strides[2], dw.strides[3], dw.strides[1]});
 }
 
 }  // namespace ttt::cuda_backend

@@ -8,6 +8,7 @@
 
 #include "tttlib/core/config.hpp"
 #include "tttlib/core/dtype.hpp"
+#include "tttlib/core/error.hpp"
 
 namespace ttt::cuda_backend {
 
@@ -16,11 +17,20 @@ template <int n>
 struct alignas(4 * n) Words {
   std::uint32_t at[n];
 };
+#if !defined(__CUDACC__)
+/// Throws where a GPU would fault.
+template <int n>
+void require_aligned_words(const void* at) {
+  if (reinterpret_cast<std::uintptr_t>(at) % alignof(Words<n>) != 0)
+    fail<Error>("cuda", concat("words of ", 4 * n, " bytes at a misaligned address"));
+}
+#endif
 template <int n>
 TTT_DEVICE inline Words<n> load_words(const void* from) {
 #if defined(__CUDACC__)
   return *static_cast<const Words<n>*>(from);
 #else
+  require_aligned_words<n>(from);
   Words<n> words;
   std::memcpy(&words, from, sizeof words);
   return words;
@@ -31,6 +41,7 @@ TTT_DEVICE inline void store_words(const Words<n>& words, void* to) {
 #if defined(__CUDACC__)
   *static_cast<Words<n>*>(to) = words;
 #else
+  require_aligned_words<n>(to);
   std::memcpy(to, &words, sizeof words);
 #endif
 }

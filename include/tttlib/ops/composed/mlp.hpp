@@ -41,7 +41,8 @@ Tensor<T> mlp(const Tensor<T>& x, const Tensor<T>& w1, const Tensor<T>& b1, cons
     const auto where = [](Tensor<T>& x) { return x.defined() ? mutable_view(x) : View<T>{}; };
     backend::mlp_pull(view(c.in(0)), view(c.in(1)), view(c.in(3)), {hidden->data(), type}, view(g), where(d[0]), where(d[1]), d[2].data(),
                       where(d[3]), d[4].data());
-    count_macs(macs * ((needs[1] ? c.shape(1)[1] : 0) + (needs[3] ? c.shape(3)[0] : 0)));  // as of composed layers
+    const std::int64_t C = c.shape(1)[1], out = c.shape(3)[0];
+    count_macs(macs * (out + (needs[0] ? C : 0) + (needs[1] ? C : 0) + (needs[3] ? out : 0)));
     return d;
   };
   y = fused<T>("mlp", Operand(y), xs, definition, fast_rule);
@@ -75,7 +76,7 @@ Tensor<T> normed_mlp(const Tensor<T>& x, const Affine<T>& norm, const Tensor<T>&
     for (std::size_t i = 0; i < 7; ++i) d.emplace_back(c.shape(i), g.device());
     backend::normed_mlp_pull<T>(view(c.in(0)), {c.in(5).data(), c.in(6).data(), eps}, view(c.in(1)), view(c.in(3)), hidden.data(), view(g),
                                 mutable_view(d[0]), {d[5].data(), d[6].data(), 0}, mutable_view(d[1]), d[2].data(), mutable_view(d[3]), d[4].data());
-    count_macs(macs);
+    count_macs(2 * macs);
     return d;
   };
   y = fused<T>("normed_mlp", Operand(y), xs, definition, fast_rule);
