@@ -190,8 +190,7 @@ int main(int argc, char** argv) {
     step();
     std::optional<CudaGraph> graph;
     if (as_graph) {
-      if (!gpu) fail<DeviceError>("tttlib_bench", "a step is a graph on a GPU only: --device cpu", "give --device cuda:0");
-      graph.emplace(device.index);
+      graph.emplace(device);
       graph->capture(work.step);
       step = [&graph] { graph->replay(); };
     }

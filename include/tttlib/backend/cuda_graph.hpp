@@ -22,8 +22,12 @@ namespace ttt {
 /// has to outlive the graph.
 class CudaGraph {
  public:
-  /// Throws DeviceError if there is no such GPU.
-  explicit CudaGraph(int index = 0) : index_(index) { require_device("CudaGraph", cuda(index)); }
+  /// Throws DeviceError if there is no such GPU, or if the device is the CPU.
+  explicit CudaGraph(int index = 0) : CudaGraph(cuda(index)) {}
+  explicit CudaGraph(Device device) : index_(device.index) {
+    if (device.is_cpu()) fail<DeviceError>("CudaGraph", "only a GPU runs graphs: device cpu", "move what runs to cuda(0)");
+    require_device("CudaGraph", device);
+  }
   ~CudaGraph() { release(); }
   CudaGraph(const CudaGraph&) = delete;
   CudaGraph& operator=(const CudaGraph&) = delete;

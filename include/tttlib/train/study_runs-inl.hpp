@@ -21,7 +21,6 @@
 #include "tttlib/io/folder.hpp"
 #include "tttlib/io/input_file.hpp"
 #include "tttlib/nn/summary.hpp"
-#include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/optim/schedule.hpp"
 #include "tttlib/train/classifier.hpp"
 #include "tttlib/train/progress.hpp"
@@ -89,18 +88,6 @@ inline std::shared_ptr<Deit<float>> make_study_model(const StudyRow& row, const 
   return model;
 }
 
-/// One step on a batch; false if the loss or its gradient is not a number.
-inline bool study_step(Module<float>& model, AdamW<float>& optimizer, const Batch& batch, double clip, double& loss) {
-  model.zero_grad();
-  const Tensor<float> value = cross_entropy(model(batch.images), batch.labels);  // []
-  value.backward();
-  const double norm = clip_grad_norm(model, clip);
-  loss = static_cast<double>(value.item());  // read last: a GPU is waited for once
-  if (!std::isfinite(loss) || !std::isfinite(norm)) return false;
-  optimizer.step();
-  return true;
-}
-
 inline DataLoader study_loader(const StudyData& data, const StudyOptions& o, std::uint64_t seed) {
   LoaderOptions loading;
   loading.batch_size = o.batch_size;
@@ -116,6 +103,7 @@ TTTLIB_INLINE StudyRun train_study_row(const StudyRow& row, const StudyData& dat
   const auto model = make_study_model(row, o.backbone, seed, o.device);
   const DataLoader loader = study_loader(data, o, seed);
   AdamW<float> optimizer(param_groups(*model, {.weight_decay = o.weight_decay}), {.lr = o.lr});
+  TrainStep train_step(*model, 0, o.clip_grad);
   CosineSchedule schedule;
   schedule.lr = o.lr;
   schedule.total_steps = o.epochs * loader.batches_per_epoch();
@@ -132,15 +120,16 @@ TTTLIB_INLINE StudyRun train_study_row(const StudyRow& row, const StudyData& dat
     last_epoch = 0;
     for (const Batch& batch : batches) {
       optimizer.set_lr(schedule(step));
-      double loss = 0;
-      if (!study_step(*model, optimizer, batch, o.clip_grad, loss)) {
+      const StepNumbers numbers = train_step(batch);
+      if (!numbers.finite()) {
         run.diverged_at = step;
         break;
       }
+      optimizer.step(numbers.scale);
       const auto part = static_cast<std::size_t>(step * parts / schedule.total_steps);
-      sums[part] += loss;
+      sums[part] += numbers.loss;
       ++counts[part];
-      last_epoch += loss / static_cast<double>(loader.batches_per_epoch());
+      last_epoch += numbers.loss / static_cast<double>(loader.batches_per_epoch());
       ++step;
     }
   }
@@ -251,12 +240,14 @@ TTTLIB_INLINE std::string study_configuration(const StudyRow& row, const StudyDa
 TTTLIB_INLINE double expected_seconds(const StudyRow& row, const StudyData& data, const StudyOptions& o) {
   const auto model = make_study_model(row, o.backbone, 0, o.device);
   AdamW<float> optimizer(param_groups(*model, {}), {.lr = 0});
+  TrainStep train_step(*model, 0, o.clip_grad);
   auto batches = study_loader(data, o, 0).epoch(0);
-  double loss = 0, step = 0;
+  double step = 0;
   for (int i = 0; i < 2; ++i) {  // the first one fills the allocator
     const auto batch = batches.next();
     const double start = run_seconds(o.device);
-    if (batch) study_step(*model, optimizer, *batch, o.clip_grad, loss);
+    if (batch)
+      if (const StepNumbers numbers = train_step(*batch); numbers.finite()) optimizer.step(numbers.scale);
     step = run_seconds(o.device) - start;
   }
   const double images = static_cast<double>(data.train.size() * o.epochs) + static_cast<double>(data.test.size()) / 3;

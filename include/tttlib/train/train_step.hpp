@@ -25,11 +25,9 @@ struct StepNumbers {
 class TrainStep {
  public:
   /// Throws DeviceError if a graph is asked for and the model is not on a GPU.
-  TrainStep(Module<float>& model, double label_smoothing, double clip_grad, bool as_graph)
+  TrainStep(Module<float>& model, double label_smoothing, double clip_grad, bool as_graph = false)
       : model_(model), smoothing_(label_smoothing), clip_grad_(clip_grad) {
-    if (!as_graph) return;
-    if (model.device().is_cpu()) fail<DeviceError>("train", "steps are graphs on a GPU only: the model is on the cpu", "move it with to(cuda(0))");
-    graph_.emplace(model.device().index);
+    if (as_graph) graph_.emplace(model.device());
   }
 
   /// Throws ShapeError if a captured step gets a batch of another size.

@@ -126,7 +126,7 @@ struct AttentionByCores {
     TokenOperand<D> q;
     TokenSums<AttentionCores::tile> scores;
     TokenSums<D> out;
-    FragmentB b[D / 16 < 2 ? 2 : D / 16];
+    FragmentB b[D / 16];
     FragmentA weights;
     float top[2], now[2], sum[2];  // of rows g and g + 8
   };
@@ -212,7 +212,7 @@ struct AttentionPullQueriesByCores {
     TokenOperand<D> q, g;
     TokenSums<AttentionCores::tile> scores, products;
     TokenSums<D> out;
-    FragmentB b[D / 16 < 2 ? 2 : D / 16];
+    FragmentB b[D / 16];
     FragmentA weights;
     float log_sum[2], dot[2];
   };
@@ -273,7 +273,7 @@ struct AttentionPullKeysByCores {
     TokenOperand<D> k, v;
     TokenSums<AttentionCores::tile> weights, products;
     TokenSums<D> out_k, out_v;
-    FragmentB b[D / 16 < 2 ? 2 : D / 16];
+    FragmentB b[D / 16];
     FragmentA operand;
   };
   TTT_DEVICE void operator()(Block& block) const {

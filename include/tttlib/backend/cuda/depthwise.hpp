@@ -251,30 +251,6 @@ struct DepthwiseWeightColumns {
   }
 };
 
-/// sums [groups, size] = partial [parts, size], `length` parts to a group, added in order.
-template <class T>
-struct SumGroups {
-  const T* partial;
-  std::int64_t parts, size, length;
-  T* sums;
-  TTT_DEVICE void operator()(std::int64_t i) const {
-    const std::int64_t group = i / size, first = group * length, last = first + length < parts ? first + length : parts;
-    T total = T(0);
-    for (std::int64_t part = first; part < last; ++part) total += partial[part * size + i - group * size];
-    sums[i] = total;
-  }
-};
-/// `sum_parts` of contiguous numbers [parts, shape], in two rounds where there are many parts.
-template <class L, class T>
-void sum_many_parts(const L& run, const T* partial, std::int64_t parts, const Shape& shape, T* y, const Strides& y_strides) {
-  constexpr std::int64_t length = 16;
-  const std::int64_t size = numel(shape), groups = (parts + length - 1) / length;
-  if (parts <= 4 * length) return sum_parts<L, T>(run, partial, parts, size, contiguous_strides(shape), shape, y, y_strides);
-  const Scratch<L, T> sums(run, groups * size);
-  for_each(run, groups * size, SumGroups<T>{partial, parts, size, length, sums.data()});
-  sum_parts<L, T>(run, sums.data(), groups, size, contiguous_strides(shape), shape, y, y_strides);
-}
-
 /// Whether the kernels above take a convolution of x to y, or the gradient of one.
 template <class X, class Y>
 bool takes_columns(const View<X>& x, const Shape& w, const ConvGeometry& g, const View<Y>& y) {
@@ -302,7 +278,6 @@ void depthwise_weight_columns(const L& run, const View<const T>& x, const View<c
   run.blocks(share.blocks(), block_threads, DepthwiseWeightColumns<T, n>::shared_bytes, DepthwiseWeightColumns<T, n>{x, g, share, partial.data()});
   const Shape taps{kernels, 3, 3, x.shape[3]};
   const Strides to{w.strides[0], w.strides[2], w.strides[3], w.strides[1]};
-  if (kernels == 1) return sum_many_parts<L, T>(run, partial.data(), share.parts, taps, w.data, to);
   Strides from = contiguous_strides(taps);
   from[0] *= share.parts;
   sum_parts<L, T>(run, partial.data(), share.parts, 9 * x.shape[3], from, taps, w.data, to);

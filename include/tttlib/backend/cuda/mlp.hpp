@@ -74,31 +74,6 @@ struct ColumnSums {
     });
   }
 };
-/// y [columns] = the parts added up, 32 columns to a block: each of 8 threads adds every eighth part, then they are added in order.
-struct AddColumnParts {
-  static constexpr int wide = 32, tall = block_threads / wide;
-  const float* partial;
-  float* y;
-  int parts, columns;
-
-  TTT_DEVICE void operator()(Block& block) const {
-    float* sums = block.shared<float>(block_threads);
-    const int left = static_cast<int>(block.index()) * wide;
-    block.each_thread([&](int t) {
-      const int column = left + t % wide;
-      float total = 0;
-      if (column < columns)
-        for (int part = t / wide; part < parts; part += tall) total += partial[static_cast<std::int64_t>(part) * columns + column];
-      sums[t] = total;
-    });
-    block.each_thread([&](int t) {
-      if (t >= wide || left + t >= columns) return;
-      float total = 0;
-      for (int i = 0; i < tall; ++i) total += sums[i * wide + t];
-      y[left + t] = total;
-    });
-  }
-};
 /// Runs `pass` over a matrix [rows, columns], which may write too, and adds up what it sees of each column: sums [columns] (null: none).
 template <class L, class Pass>
 void pass_with_column_sums(const L& run, const Pass& pass, std::int64_t rows, std::int64_t columns, float* sums) {
@@ -110,9 +85,7 @@ void pass_with_column_sums(const L& run, const Pass& pass, std::int64_t rows, st
   const Scratch<L, float> partial(run, parts * columns);
   run.blocks(parts * tiles, block_threads, shared_size<float>(Program::tall * Program::tile),
              Program{pass, partial.data(), rows, rows_of_part, static_cast<int>(columns), static_cast<int>(tiles)});
-  if (!sums) return;
-  run.blocks((columns + AddColumnParts::wide - 1) / AddColumnParts::wide, block_threads, shared_size<float>(block_threads),
-             AddColumnParts{partial.data(), sums, static_cast<int>(parts), static_cast<int>(columns)});
+  if (sums) sum_parts<L, float>(run, partial.data(), parts, columns, {1}, {columns}, sums, {1});
 }
 
 /// Eight numbers of a row, or the `left` ones at its end; `aligned`: eight may be moved at once.

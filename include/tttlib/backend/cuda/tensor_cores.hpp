@@ -134,10 +134,10 @@ TTT_DEVICE void load_turned([[maybe_unused]] const Block& block, const PairTile&
 template <class S>
 TTT_DEVICE TwoFloats load_two(const S* at) {
   if constexpr (std::is_same_v<S, bf16>) {
-    return unpack(load_words<1>(at).at[0]);
+    return unpack(load_words<1>(at)[0]);
   } else {
     const Words<2> x = load_words<2>(at);
-    return {__builtin_bit_cast(float, x.at[0]), __builtin_bit_cast(float, x.at[1])};
+    return {__builtin_bit_cast(float, x[0]), __builtin_bit_cast(float, x[1])};
   }
 }
 template <class S>
@@ -176,7 +176,7 @@ TTT_DEVICE void load_pairs(const Block& block, const HeadTokens<const S>& x, int
       if constexpr (std::is_same_v<S, bf16>) {
         store_words(read[i], pairs);
       } else {
-        const auto number = [&](int j) { return __builtin_bit_cast(float, read[i].at[j]); };
+        const auto number = [&](int j) { return __builtin_bit_cast(float, read[i][j]); };
         store_words(Words<2>{{pair_of(number(0), number(1)), pair_of(number(2), number(3))}}, pairs);
       }
     }

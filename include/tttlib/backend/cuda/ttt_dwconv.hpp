@@ -228,7 +228,7 @@ void ttt_dwconv_pull(View<const S> q, View<const S> k, View<const S> v, View<con
   run_dwconv<TttDwconvPull, T, S>(run, q, at_once, q, k, v, w, static_cast<T>(dwconv_loss_factor(q, step)), static_cast<T>(step.rate), gradient, o,
                                   dq, dk, dv, sums.data());
   const std::int64_t parts = q.numel() > 0 ? B : 0;  // without tokens nobody writes them
-  sum_many_parts<L, T>(run, sums.data(), parts, {3, 3, d}, dw.data, {dw.strides[2], dw.strides[3], dw.strides[1]});
+  sum_parts<L, T>(run, sums.data(), parts, 9 * d, {3 * d, d, 1}, {3, 3, d}, dw.data, {dw.strides[2], dw.strides[3], dw.strides[1]});
 }
 
 }  // namespace ttt::cuda_backend

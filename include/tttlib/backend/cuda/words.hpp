@@ -2,48 +2,22 @@
 /// Neighbouring numbers moved as one access of memory, and bf16 numbers as floats in registers.
 
 #include <cstdint>
-#if !defined(__CUDACC__)
-#include <cstring>
-#endif
 
-#include "tttlib/core/config.hpp"
+#include "tttlib/backend/cuda/block.hpp"
 #include "tttlib/core/dtype.hpp"
-#include "tttlib/core/error.hpp"
 
 namespace ttt::cuda_backend {
 
-/// n words of 32 bits that one instruction moves.
+/// n words of 32 bits that one instruction moves, of whatever numbers.
 template <int n>
-struct alignas(4 * n) Words {
-  std::uint32_t at[n];
-};
-#if !defined(__CUDACC__)
-/// Throws where a GPU would fault.
-template <int n>
-void require_aligned_words(const void* at) {
-  if (reinterpret_cast<std::uintptr_t>(at) % alignof(Words<n>) != 0)
-    fail<Error>("cuda", concat("words of ", 4 * n, " bytes at a misaligned address"));
-}
-#endif
+using Words = Pack<std::uint32_t, n>;
 template <int n>
 TTT_DEVICE inline Words<n> load_words(const void* from) {
-#if defined(__CUDACC__)
-  return *static_cast<const Words<n>*>(from);
-#else
-  require_aligned_words<n>(from);
-  Words<n> words;
-  std::memcpy(&words, from, sizeof words);
-  return words;
-#endif
+  return load_pack<n>(static_cast<const std::uint32_t*>(from));
 }
 template <int n>
 TTT_DEVICE inline void store_words(const Words<n>& words, void* to) {
-#if defined(__CUDACC__)
-  *static_cast<Words<n>*>(to) = words;
-#else
-  require_aligned_words<n>(to);
-  std::memcpy(to, &words, sizeof words);
-#endif
+  store_pack(static_cast<std::uint32_t*>(to), words);
 }
 
 /// Two numbers rounded to bf16, the first in the lower half.
@@ -64,8 +38,8 @@ TTT_DEVICE inline void load_numbers(const bf16* from, float (&to)[n]) {
   for (int first = 0; first < n; first += 2 * words) {
     const Words<words> all = load_words<words>(from + first);
     for (int i = 0; i < words; ++i) {
-      to[first + 2 * i] = __builtin_bit_cast(float, all.at[i] << 16);
-      to[first + 2 * i + 1] = __builtin_bit_cast(float, all.at[i] & 0xffff0000U);
+      to[first + 2 * i] = __builtin_bit_cast(float, all[i] << 16);
+      to[first + 2 * i + 1] = __builtin_bit_cast(float, all[i] & 0xffff0000U);
     }
   }
 }
@@ -73,7 +47,7 @@ template <int n>
 TTT_DEVICE inline void load_numbers(const float* from, float (&to)[n]) {
   for (int first = 0; first < n; first += 4) {
     const Words<4> all = load_words<4>(from + first);
-    for (int i = 0; i < 4; ++i) to[first + i] = __builtin_bit_cast(float, all.at[i]);
+    for (int i = 0; i < 4; ++i) to[first + i] = __builtin_bit_cast(float, all[i]);
   }
 }
 /// Rounds n numbers to memory that is aligned to all of them, or to 16 bytes.
@@ -82,7 +56,7 @@ TTT_DEVICE inline void store_numbers(const float (&from)[n], bf16* to) {
   constexpr int words = n < 8 ? n / 2 : 4;
   for (int first = 0; first < n; first += 2 * words) {
     Words<words> all;
-    for (int i = 0; i < words; ++i) all.at[i] = pair_of(from[first + 2 * i], from[first + 2 * i + 1]);
+    for (int i = 0; i < words; ++i) all[i] = pair_of(from[first + 2 * i], from[first + 2 * i + 1]);
     store_words(all, to + first);
   }
 }
