@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <vector>
@@ -96,4 +97,23 @@ TEMPLATE_TEST_CASE("gemm gives the same bits at any number of threads", "", floa
       set_num_threads(threads);
       for (const auto& result : results) REQUIRE(result == results[0]);
     }
+}
+
+TEMPLATE_TEST_CASE("gemm gives a row of a product the same bits among few rows and among many", "", float, double) {
+  const std::int64_t m = cpu_backend::few_rows + 90, n = 97, k = 800;
+  std::mt19937 engine(4);
+  const Stored<TestType> a = stored<TestType>(m, k, Layout::rows, engine);
+  for (const Layout layout : {Layout::rows, Layout::columns, Layout::spread}) {
+    const Stored<TestType> b = stored<TestType>(k, n, layout, engine);
+    const auto product = [&](std::int64_t rows) {
+      std::vector<TestType> c(static_cast<std::size_t>(rows * n));
+      cpu_backend::gemm<TestType>(Matrix<const TestType>(a.matrix).block(0, rows, 0, k), b.matrix, nullptr, 0, {c.data(), rows, n, n, 1});
+      return c;
+    };
+    const auto all = product(m);
+    for (const std::int64_t rows : {std::int64_t(3), std::int64_t(40), cpu_backend::few_rows}) {
+      const auto some = product(rows);
+      REQUIRE(std::equal(some.begin(), some.end(), all.begin()));
+    }
+  }
 }

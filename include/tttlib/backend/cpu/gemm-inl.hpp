@@ -1,10 +1,12 @@
 #pragma once
 /// Products of two matrices with any strides, c = start + a·b: our own packed kernels, on vectors of the compiler.
-/// Operations: 2·m·n·k. Bytes: b is copied once into panels of one or two vectors per row; a only where its layout
-/// would make the kernel touch a new cache line for every number.
+/// Operations: 2·m·n·k. Bytes: b is copied once into panels of one or two vectors per row, for few rows of a by the thread that
+/// multiplies with them; a only where its layout would make the kernel touch a new cache line for every number.
 /// Every element of c is summed over k in one fixed order, by fused multiply-adds where the processor has them: the
 /// result does not depend on tiles, and so neither on threads.
 
+#include <algorithm>
+#include <numeric>
 #include <type_traits>
 #include <vector>
 
@@ -41,6 +43,7 @@ inline constexpr int kernel_rows = vector_bytes == 64 ? 8 : 6;  // as many sums 
 inline constexpr int tail_rows = 4;                             // of the kernel for what is left of the rows
 inline constexpr std::int64_t depth_block = 384;                // a panel of b, depth_block × two vectors, stays in L1
 inline constexpr std::int64_t packed_bytes = 4 << 20;           // of b at a time, so that it stays in the last cache
+inline constexpr std::int64_t few_rows = 512;                   // of a, which stays in L2 while one panel after the other is packed and used
 
 /// c [R, V vectors] = start + a [R, depth] · b [depth, V vectors]; start is null for zero, c itself to add to it, or a
 /// row that all rows share (stride 0). All R·V partial sums live in registers.
@@ -217,8 +220,43 @@ inline Tiling choose_tiles(std::int64_t m, std::int64_t panels, std::int64_t ope
   return t;
 }
 
+/// A tile for every panel, which is packed where it is used, and rows cut only as far as threads would get unequal shares.
+inline Tiling choose_panels(std::int64_t m, std::int64_t panels, std::int64_t operations) {
+  const std::int64_t threads = operations < 2'000'000 ? 1 : num_threads();
+  const std::int64_t rows = panels >= 4 * threads ? 1 : threads / std::gcd(panels, threads);
+  return {std::min(rows, m / (2 * kernel_rows) + 1), threads == 1 ? 1 : panels};
+}
+
 template <class T>
 inline constexpr std::int64_t panel_width = 2 * lanes<T>;
+
+/// The memory that a panel of b will be packed from, asked for little by little: what a processor foresees by itself are runs longer
+/// than its rows.
+template <class T>
+class PanelAhead {
+ public:
+  /// Nothing where b has no rows or columns side by side, or the panel [first, first + count) is none of its.
+  PanelAhead(const MatrixRef<const T>& b, std::int64_t first, std::int64_t count) {
+    if (first >= b.columns) return;
+    if (first + count > b.columns) count = b.columns - first;
+    const MatrixRef<const T> panel = b.block(0, b.rows, first, count);
+    if (b.row_stride == 1) runs_ = panel.transposed();
+    else if (b.column_stride == 1) runs_ = panel;
+    lines_ = (runs_.columns + line - 1) / line;
+  }
+  std::int64_t lines() const { return runs_.rows * lines_; }
+  void fetch(std::int64_t count) {
+    for (; count > 0 && run_ < runs_.rows; --count) {
+      __builtin_prefetch(runs_.data + run_ * runs_.row_stride + at_ * line, 0, 2);
+      if (++at_ == lines_) at_ = 0, ++run_;
+    }
+  }
+
+ private:
+  static constexpr std::int64_t line = 64 / sizeof(T);
+  MatrixRef<const T> runs_{};
+  std::int64_t lines_ = 0, run_ = 0, at_ = 0;
+};
 
 /// All panels of b [depth, n], one after the other, each `panel_width` wide (the last one may be half as wide).
 template <class T, int kind = 0>
@@ -235,11 +273,20 @@ T* pack_panels(const MatrixRef<const T>& b) {
   return packed;
 }
 
+/// What gemm may do with a block of c as soon as it is complete: nothing.
+struct NoEpilogue {
+  template <class T>
+  void operator()(const MatrixRef<T>&) const {}
+};
+
 /// One tile: c = start + a·b for the panels [first, last) of b, which are in `packed` or, if that is null, taken from b.
-template <class T>
+template <class T, class Epilogue = NoEpilogue>
 void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* packed, std::int64_t first, std::int64_t last,
-               const T* start, std::int64_t start_row, const MatrixRef<T>& c) {
+               const T* start, std::int64_t start_row, const MatrixRef<T>& c, const Epilogue& epilogue = {}) {
   constexpr std::int64_t width = panel_width<T>;
+  struct PanelAt {
+    std::int64_t row, panel;
+  };
   const std::int64_t rows = a.rows, n = b.columns;
   for (std::int64_t k0 = 0; k0 == 0 || k0 < a.columns; k0 += depth_block) {
     const std::int64_t depth = a.columns - k0 < depth_block ? a.columns - k0 : depth_block;
@@ -251,12 +298,13 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
       const bool narrow = columns <= lanes<T>;
       std::int64_t panel_row = narrow ? lanes<T> : width;
       const T* panel = packed ? packed + column * b.rows + k0 * panel_row : nullptr;
-      if (!packed && columns == panel_row) {
-        panel = b_block.data + column, panel_row = b.row_stride;
-      } else if (!packed) {
+      const bool packs = !packed && (columns != panel_row || b.column_stride != 1);
+      if (packs) {
         T* to = packing_buffer<T, 2>(panel_row * depth);
         pack_panel(b_block, column, columns, panel_row, to);
         panel = to;
+      } else if (!packed) {
+        panel = b_block.data + column, panel_row = b.row_stride;
       }
       const auto run = [&](const MatrixRef<const T>& a_rows, std::int64_t row) {
         const MatrixRef<T> out = c.block(row, a_rows.rows, column, columns);
@@ -265,14 +313,42 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
         if (narrow) gemm_panel<1>(a_rows, panel, panel_row, from, from_row, out);
         else gemm_panel<2>(a_rows, panel, panel_row, from, from_row, out);
       };
-      if (!packed_a) run(a_block, 0);
+      const PanelAt next = p + 1 < last ? PanelAt{k0, p + 1} : k0 + depth < a.columns ? PanelAt{k0 + depth, first} : PanelAt{0, last};
+      PanelAhead<T> ahead(b.block(next.row, std::min(depth_block, a.columns - next.row), 0, packs ? n : 0), next.panel * width, width);
+      const std::int64_t share = ahead.lines() * kernel_rows / rows + 1;
+      if (!packed_a && ahead.lines() == 0) run(a_block, 0);
       else
-        for (std::int64_t i = 0; i < rows; i += kernel_rows) {
+        for (std::int64_t i = 0; i < rows; i += kernel_rows, ahead.fetch(share)) {
           const std::int64_t count = rows - i < kernel_rows ? rows - i : kernel_rows;
-          run({packed_a + i * depth, count, depth, 1, count}, i);
+          run(packed_a ? MatrixRef<const T>{packed_a + i * depth, count, depth, 1, count} : a_block.block(i, count, 0, depth), i);
         }
+      if (k0 + depth == a.columns) epilogue(c.block(0, rows, column, columns));
     }
   }
+}
+
+/// Calls `run(rows, first, last)` for every tile of m rows × `panels`, on several threads, with its range of rows and of panels.
+template <class Run>
+void for_each_tile(const Tiling& tiles, std::int64_t m, std::int64_t panels, const Run& run) {
+  parallel_for(tiles.rows * tiles.columns, 1, [&](std::int64_t tile, std::int64_t) {
+    const std::int64_t i = tile / tiles.columns, j = tile % tiles.columns;
+    const auto border = [&](std::int64_t at) { return at == tiles.rows ? m : m * at / tiles.rows / kernel_rows * kernel_rows; };
+    const std::int64_t row = border(i), rows = border(i + 1) - row;
+    if (rows > 0) run(row, rows, j * panels / tiles.columns, (j + 1) * panels / tiles.columns);
+  });
+}
+
+/// gemm for at most few_rows rows of a, which lie along k: every panel of b is packed by the thread that multiplies with it, and the
+/// memory of the next one is asked for meanwhile. `epilogue` gets every block of c that is complete.
+template <class T, class Epilogue = NoEpilogue>
+void gemm_few_rows(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* start, std::int64_t start_row, const MatrixRef<T>& c,
+                   const Epilogue& epilogue = {}) {
+  const std::int64_t n = c.columns, k = a.columns, panels = (n + panel_width<T> - 1) / panel_width<T>;
+  for_each_tile(choose_panels(c.rows, panels, 2 * c.rows * n * k), c.rows, panels,
+                [&](std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t last) {
+                  gemm_tile(a.block(row, rows, 0, k), b, static_cast<const T*>(nullptr), first, last, start ? start + row * start_row : nullptr,
+                            start_row, c.block(row, rows, 0, n), epilogue);
+                });
 }
 
 /// c = start + a·b on several threads; a [m, k], b [k, n], c [m, n] with contiguous rows. `start` as in gemm_kernel.
@@ -284,6 +360,7 @@ void gemm(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* sta
   if ((m <= 2 || n <= 2) && a.column_stride == 1 && b.row_stride == 1) return gemm_by_dots(a, b, start, start_row, c);
   // Few rows do not pay for a copy of b, and short rows of b lie close enough together as they are.
   const bool direct = b.column_stride == 1 && (m <= 2 * kernel_rows || b.row_stride <= 2 * panel_width<T>);
+  if (!direct && m <= few_rows && a.column_stride == 1) return gemm_few_rows(a, b, start, start_row, c);
   const std::int64_t blocks = packed_bytes / (n * depth_block * static_cast<std::int64_t>(sizeof(T)));
   const std::int64_t most = direct && k > 0 ? k : (blocks > 1 ? blocks : 1) * depth_block;  // rows of b that are packed at a time
   for (std::int64_t k0 = 0; k0 == 0 || k0 < k; k0 += most) {
@@ -292,15 +369,11 @@ void gemm(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* sta
     const T* packed = direct ? nullptr : pack_panels(b_part);
     const T* from = k0 == 0 ? start : c.data;
     const std::int64_t from_row = k0 == 0 ? start_row : c.row_stride;
-    const Tiling tiles = choose_tiles(m, panels, 2 * m * n * depth);
-    parallel_for(tiles.rows * tiles.columns, 1, [&](std::int64_t tile, std::int64_t) {
-      const std::int64_t i = tile / tiles.columns, j = tile % tiles.columns;
-      const auto border = [&](std::int64_t at) { return at == tiles.rows ? m : m * at / tiles.rows / kernel_rows * kernel_rows; };
-      const std::int64_t row = border(i), rows = border(i + 1) - row;
-      if (rows > 0)
-        gemm_tile(a.block(row, rows, k0, depth), b_part, packed, j * panels / tiles.columns, (j + 1) * panels / tiles.columns,
-                  from ? from + row * from_row : nullptr, from_row, c.block(row, rows, 0, n));
-    });
+    for_each_tile(choose_tiles(m, panels, 2 * m * n * depth), m, panels,
+                  [&](std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t last) {
+                    gemm_tile(a.block(row, rows, k0, depth), b_part, packed, first, last, from ? from + row * from_row : nullptr, from_row,
+                              c.block(row, rows, 0, n));
+                  });
   }
 }
 

@@ -62,6 +62,20 @@ template <class T>
 void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, const AnyArray& hidden, View<T> y) {
   const std::int64_t R = x.shape[0], C = x.shape[1], M = w1.shape[0], out = w2.shape[0];
   T* const kept = static_cast<T*>(hidden.data);
+  const bool rounds = std::is_same_v<T, float> && matmul_precision() == MatmulPrecision::bfloat16;
+  if (R <= few_rows && !rounds) {  // the hidden layer stays in cache as a whole
+    T* activated = packing_buffer<T, 7>(R * M);
+    const MatrixRef<T> h = rows_of(kept ? kept : activated, R, M);
+    gemm_few_rows<T>(rows_of(x.data, R, C), matrix_at(w1, 0).transposed(), b1, 0, h, [&](const MatrixRef<T>& block) {
+      for (std::int64_t i = 0; i < block.rows; ++i) {
+        const T* from = block.data + i * M;
+        T* to = activated + (from - h.data);
+        TTT_INDEPENDENT
+        for (std::int64_t j = 0; j < block.columns; ++j) to[j] = formula::Gelu{}(from[j]);                                    // gelu(h) [R, M]
+      }
+    });
+    return gemm_few_rows<T>(rows_of<const T>(activated, R, M), matrix_at(w2, 0).transposed(), b2, 0, rows_of(y.data, R, out));  // y [R, C']
+  }
   const PackedMatrix<T, 10> first(matrix_at(w1, 0).transposed());   // [C, M]
   const PackedMatrix<T, 20> second(matrix_at(w2, 0).transposed());  // [M, C']
   for_mlp_rows<T>(R, M, [&](std::int64_t row, std::int64_t rows) {
