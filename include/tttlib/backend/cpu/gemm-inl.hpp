@@ -104,10 +104,37 @@ void gemm_edge(std::int64_t rows, std::int64_t columns, std::int64_t depth, cons
     for (std::int64_t j = 0; j < columns; ++j) c[r * c_row + j] = tile[r * width + j];
 }
 
+/// Memory that is needed soon, asked for little by little between kernels: runs of numbers far apart, of which a processor does not
+/// foresee the next.
+template <class T>
+class Ahead {
+ public:
+  Ahead() = default;  // nothing
+  /// The rows of x, or its columns if those are side by side; nothing if neither are.
+  explicit Ahead(const MatrixRef<const T>& x) {
+    if (x.column_stride == 1) runs_ = x;
+    else if (x.row_stride == 1) runs_ = x.transposed();
+    lines_ = (runs_.columns + line - 1) / line;
+  }
+  /// Asks for a share at each of the next `steps` calls of `step`.
+  void spread(std::int64_t steps) { share_ = runs_.rows * lines_ / steps + 1; }
+  void step() {
+    for (std::int64_t count = share_; count > 0 && run_ < runs_.rows; --count) {
+      __builtin_prefetch(runs_.data + run_ * runs_.row_stride + at_ * line, 0, 2);
+      if (++at_ == lines_) at_ = 0, ++run_;
+    }
+  }
+
+ private:
+  static constexpr std::int64_t line = 64 / sizeof(T);
+  MatrixRef<const T> runs_{};
+  std::int64_t lines_ = 0, share_ = 0, run_ = 0, at_ = 0;
+};
+
 /// All rows of a block against one panel of b, V vectors wide.
 template <int V, class T>
 void gemm_panel(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row,
-                const MatrixRef<T>& c) {
+                const MatrixRef<T>& c, Ahead<T>& ahead) {
   const bool full = c.columns == V * lanes<T>;
   std::int64_t i = 0;
   const auto step = [&](auto rows_of_kernel) {
@@ -121,6 +148,7 @@ void gemm_panel(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, con
       gemm_edge<R, V>(rows, c.columns, a.columns, a.data + i * a.row_stride, a.row_stride, a.column_stride, b, b_row, from,
                       start_row, c.data + i * c.row_stride, c.row_stride);
     i += rows;
+    ahead.step();
   };
   while (a.rows - i > tail_rows) step(std::integral_constant<int, kernel_rows>{});
   while (i < a.rows) step(std::integral_constant<int, tail_rows>{});
@@ -230,34 +258,6 @@ inline Tiling choose_panels(std::int64_t m, std::int64_t panels, std::int64_t op
 template <class T>
 inline constexpr std::int64_t panel_width = 2 * lanes<T>;
 
-/// The memory that a panel of b will be packed from, asked for little by little: what a processor foresees by itself are runs longer
-/// than its rows.
-template <class T>
-class PanelAhead {
- public:
-  /// Nothing where b has no rows or columns side by side, or the panel [first, first + count) is none of its.
-  PanelAhead(const MatrixRef<const T>& b, std::int64_t first, std::int64_t count) {
-    if (first >= b.columns) return;
-    if (first + count > b.columns) count = b.columns - first;
-    const MatrixRef<const T> panel = b.block(0, b.rows, first, count);
-    if (b.row_stride == 1) runs_ = panel.transposed();
-    else if (b.column_stride == 1) runs_ = panel;
-    lines_ = (runs_.columns + line - 1) / line;
-  }
-  std::int64_t lines() const { return runs_.rows * lines_; }
-  void fetch(std::int64_t count) {
-    for (; count > 0 && run_ < runs_.rows; --count) {
-      __builtin_prefetch(runs_.data + run_ * runs_.row_stride + at_ * line, 0, 2);
-      if (++at_ == lines_) at_ = 0, ++run_;
-    }
-  }
-
- private:
-  static constexpr std::int64_t line = 64 / sizeof(T);
-  MatrixRef<const T> runs_{};
-  std::int64_t lines_ = 0, run_ = 0, at_ = 0;
-};
-
 /// All panels of b [depth, n], one after the other, each `panel_width` wide (the last one may be half as wide).
 template <class T, int kind = 0>
 T* pack_panels(const MatrixRef<const T>& b) {
@@ -284,9 +284,6 @@ template <class T, class Epilogue = NoEpilogue>
 void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* packed, std::int64_t first, std::int64_t last,
                const T* start, std::int64_t start_row, const MatrixRef<T>& c, const Epilogue& epilogue = {}) {
   constexpr std::int64_t width = panel_width<T>;
-  struct PanelAt {
-    std::int64_t row, panel;
-  };
   const std::int64_t rows = a.rows, n = b.columns;
   for (std::int64_t k0 = 0; k0 == 0 || k0 < a.columns; k0 += depth_block) {
     const std::int64_t depth = a.columns - k0 < depth_block ? a.columns - k0 : depth_block;
@@ -306,21 +303,26 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
       } else if (!packed) {
         panel = b_block.data + column, panel_row = b.row_stride;
       }
+      Ahead<T> ahead;
+      if (packs) {
+        const std::int64_t next = p + 1 < last ? p + 1 : k0 + depth < a.columns ? first : last;  // whichever is packed next
+        const std::int64_t next_k0 = p + 1 < last ? k0 : k0 + depth < a.columns ? k0 + depth : 0;
+        if (next * width < n)
+          ahead = Ahead<T>(b.block(next_k0, std::min(depth_block, a.columns - next_k0), next * width, std::min(width, n - next * width)));
+        ahead.spread((rows + kernel_rows - 1) / kernel_rows);
+      }
       const auto run = [&](const MatrixRef<const T>& a_rows, std::int64_t row) {
         const MatrixRef<T> out = c.block(row, a_rows.rows, column, columns);
         const T* from = k0 > 0 ? out.data : start ? start + row * start_row + column : nullptr;
         const std::int64_t from_row = k0 > 0 ? c.row_stride : start_row;
-        if (narrow) gemm_panel<1>(a_rows, panel, panel_row, from, from_row, out);
-        else gemm_panel<2>(a_rows, panel, panel_row, from, from_row, out);
+        if (narrow) gemm_panel<1>(a_rows, panel, panel_row, from, from_row, out, ahead);
+        else gemm_panel<2>(a_rows, panel, panel_row, from, from_row, out, ahead);
       };
-      const PanelAt next = p + 1 < last ? PanelAt{k0, p + 1} : k0 + depth < a.columns ? PanelAt{k0 + depth, first} : PanelAt{0, last};
-      PanelAhead<T> ahead(b.block(next.row, std::min(depth_block, a.columns - next.row), 0, packs ? n : 0), next.panel * width, width);
-      const std::int64_t share = ahead.lines() * kernel_rows / rows + 1;
-      if (!packed_a && ahead.lines() == 0) run(a_block, 0);
+      if (!packed_a) run(a_block, 0);
       else
-        for (std::int64_t i = 0; i < rows; i += kernel_rows, ahead.fetch(share)) {
+        for (std::int64_t i = 0; i < rows; i += kernel_rows) {
           const std::int64_t count = rows - i < kernel_rows ? rows - i : kernel_rows;
-          run(packed_a ? MatrixRef<const T>{packed_a + i * depth, count, depth, 1, count} : a_block.block(i, count, 0, depth), i);
+          run({packed_a + i * depth, count, depth, 1, count}, i);
         }
       if (k0 + depth == a.columns) epilogue(c.block(0, rows, column, columns));
     }

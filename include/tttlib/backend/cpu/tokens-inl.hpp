@@ -25,25 +25,27 @@ struct Rows {
   std::int64_t row;
 };
 
-/// c = start + a·b for operands in cache: b [depth, columns] with rows of b_row numbers, columns whole registers.
+/// c = start + a·b for operands in cache: b [depth, columns] with rows of b_row numbers, columns whole registers. Meanwhile asks for what
+/// lies ahead.
 template <class T>
 void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, const Rows<T>& c,
-                      std::int64_t columns) {
+                      std::int64_t columns, Ahead<T> ahead = {}) {
+  ahead.spread((a.rows + kernel_rows - 1) / kernel_rows * (columns / (2 * lanes<T>) + 1));
   for (std::int64_t j = 0; j < columns;) {
     const bool two = columns - j >= 2 * lanes<T>;
     const std::int64_t step = two ? 2 * lanes<T> : lanes<T>;
     const MatrixRef<T> out{c.data + j, a.rows, step, c.row, 1};
     const T* from = start ? start + j : nullptr;
-    if (two) gemm_panel<2>(a, b + j, b_row, from, start_row, out);
-    else gemm_panel<1>(a, b + j, b_row, from, start_row, out);
+    if (two) gemm_panel<2>(a, b + j, b_row, from, start_row, out, ahead);
+    else gemm_panel<1>(a, b + j, b_row, from, start_row, out, ahead);
     j += step;
   }
 }
 /// The same with contiguous rows of c.
 template <class T>
 void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, T* c,
-                      std::int64_t columns) {
-  product_in_cache(a, b, b_row, start, start_row, Rows<T>{c, columns}, columns);
+                      std::int64_t columns, const Ahead<T>& ahead = {}) {
+  product_in_cache(a, b, b_row, start, start_row, Rows<T>{c, columns}, columns, ahead);
 }
 /// Rows of `width` numbers, `stride` apart, transposed.
 template <class T>
@@ -84,6 +86,13 @@ Rows<const T> read_tokens(const View<const T>& x, std::int64_t b, std::int64_t h
   if (const T* at = tokens_in_place(x, b, h, first)) return {at, x.strides[2]};
   load_tokens(x, b, h, first, n, width, buffer);
   return {buffer, width};
+}
+/// The tokens from `first` on, as many as one block has, to be asked for; nothing if there are none or they will be copied.
+template <class T>
+Ahead<T> tokens_ahead(const View<const T>& x, std::int64_t b, std::int64_t h, std::int64_t first) {
+  const T* at = tokens_in_place(x, b, h, first);
+  if (!at || first >= x.shape[2]) return {};
+  return Ahead<T>({at, std::min(token_block, x.shape[2] - first), x.shape[3], x.strides[2], 1});
 }
 /// n rows of d numbers as an operand of a product.
 template <class T>

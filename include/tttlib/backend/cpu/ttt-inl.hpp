@@ -137,17 +137,19 @@ void glu_terms_pull(const T* __restrict z, const Rows<const T>& values, const T*
     }
 }
 
-/// g = kᵀ(P, R), the inner gradient of one image and head: -> s.sum [d, 2d]. Expects w1 and w2 in s.weights.
+/// g = kᵀ(P, R), the inner gradient of one image and head: -> s.sum [d, 2d]. Expects w1 and w2 in s.weights; asks for q, which comes next.
 template <class T>
-void glu_inner_gradient(const View<const T>& k, const View<const T>& v, std::int64_t b, std::int64_t h, T c, const GluScratch<T>& s) {
+void glu_inner_gradient(const View<const T>& q, const View<const T>& k, const View<const T>& v, std::int64_t b, std::int64_t h, T c,
+                        const GluScratch<T>& s) {
   const std::int64_t N = k.shape[2], d = s.width;
   std::fill(s.sum, s.sum + 2 * d * d, T(0));
   for (std::int64_t first = 0; first < N; first += token_block) {
-    const std::int64_t n = std::min(token_block, N - first);
+    const std::int64_t n = std::min(token_block, N - first), next = first + n;
     const MatrixRef<const T> keys = token_matrix(read_tokens(k, b, h, first, n, d, s.x), n, d);
-    product_in_cache<T>(keys, s.weights, 2 * d, nullptr, 0, s.both, 2 * d);                       // z [n, 2d] = k (w1, w2)
+    product_in_cache<T>(keys, s.weights, 2 * d, nullptr, 0, s.both, 2 * d, tokens_ahead(v, b, h, first));   // z [n, 2d] = k (w1, w2)
     glu_terms(read_tokens(v, b, h, first, n, d, s.y), -c, n, d, s.both);                          // P, R [n, 2d]
-    product_in_cache<T>(keys.transposed(), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d);            // g [d, 2d] += kᵀ (P, R)
+    product_in_cache<T>(keys.transposed(), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d,
+                        next < N ? tokens_ahead(k, b, h, next) : tokens_ahead(q, b, h, 0));       // g [d, 2d] += kᵀ (P, R)
   }
 }
 
@@ -157,18 +159,20 @@ template <class T>
 void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, T* gradient, View<T> o) {
   const std::int64_t B = q.shape[0], H = q.shape[1], N = q.shape[2];
   const T c = static_cast<T>(step.loss_scale / static_cast<double>(N)), rate = static_cast<T>(step.rate);
+  const auto keys_of_task = [&](std::int64_t task) { return task < B * H ? tokens_ahead(k, task / H, task % H, 0) : Ahead<T>{}; };
   parallel_for(B * H, 1, [&](std::int64_t task, std::int64_t) {
     const std::int64_t b = task / H, h = task % H;
     const GluScratch<T> s(q.shape[3]);
     const std::int64_t d = s.width;
     load_weights(w1, w2, h, d, s.weights);
-    glu_inner_gradient(k, v, b, h, c, s);
+    glu_inner_gradient(q, k, v, b, h, c, s);
     if (gradient) store_halves(s.sum, d, q.shape[3], gradient + task * 2 * q.shape[3] * q.shape[3]);
     clipped_step(s.sum, d, 2 * d, rate, s.weights);                                              // u [d, 2d]
     for (std::int64_t first = 0; first < N; first += token_block) {
-      const std::int64_t n = std::min(token_block, N - first);
+      const std::int64_t n = std::min(token_block, N - first), next = first + n;
       const MatrixRef<const T> queries = token_matrix(read_tokens(q, b, h, first, n, d, s.x), n, d);
-      product_in_cache<T>(queries, s.weights, 2 * d, nullptr, 0, s.both, 2 * d);                  // y [n, 2d] = q (u1, u2)
+      product_in_cache<T>(queries, s.weights, 2 * d, nullptr, 0, s.both, 2 * d,
+                          next < N ? tokens_ahead(q, b, h, next) : keys_of_task(task + 1));       // y [n, 2d] = q (u1, u2)
       write_tokens(o, b, h, first, n, d, s.out, [&](const Rows<T>& to) { glu_answer(s.both, n, d, to); });  // o [n, d]
     }
   });
