@@ -186,17 +186,19 @@ void glu_pull(const View<const T>& q, const View<const T>& k, const View<const T
   const GluScratch<T> s(q.shape[3]);
   const std::int64_t N = q.shape[2], d = s.width;
   const T c = static_cast<T>(step.loss_scale / static_cast<double>(N)), rate = static_cast<T>(step.rate);
+  const Ahead<T> next_queries = b + 1 < q.shape[0] ? tokens_ahead(q, b + 1, h, 0) : Ahead<T>{};
   load_weights(w1, w2, h, d, s.weights);
   load_halves(kept, d, q.shape[3], s.gradient);                                                  // g [d, 2d]
   clipped_step(s.gradient, d, 2 * d, rate, s.weights);                                           // u [d, 2d]
   transpose_halves(s.weights, d, s.transposed);                                                  // u1ᵀ, u2ᵀ [2d, d]
   std::fill(s.sum, s.sum + 2 * d * d, T(0));
   for (std::int64_t first = 0; first < N; first += token_block) {
-    const std::int64_t n = std::min(token_block, N - first);
+    const std::int64_t n = std::min(token_block, N - first), next = first + n;
     const MatrixRef<const T> queries = token_matrix(read_tokens(q, b, h, first, n, d, s.x), n, d);
-    product_in_cache<T>(queries, s.weights, 2 * d, nullptr, 0, s.both, 2 * d);                    // y [n, 2d]
+    product_in_cache<T>(queries, s.weights, 2 * d, nullptr, 0, s.both, 2 * d, tokens_ahead(o, b, h, first));  // y [n, 2d]
     glu_terms(read_tokens(o, b, h, first, n, d, s.y), T(1), n, d, s.both);                        // ȳ [n, 2d]
-    product_in_cache<T>(queries.transposed(), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d);         // U [d, 2d] += qᵀ ȳ
+    product_in_cache<T>(queries.transposed(), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d,
+                        next < N ? tokens_ahead(q, b, h, next) : tokens_ahead(k, b, h, 0));       // U [d, 2d] += qᵀ ȳ
     write_tokens(dq, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
       product_in_cache<T>(rows_of(s.both, n, 2 * d), s.transposed, d, nullptr, 0, to, d);         // q̄ [n, d] = ȳ (u1, u2)ᵀ
     });
@@ -207,15 +209,16 @@ void glu_pull(const View<const T>& q, const View<const T>& k, const View<const T
   transpose_halves(s.sum, d, s.transposed);                                                      // G1ᵀ, G2ᵀ, w1ᵀ, w2ᵀ [4d, d]
   transpose_halves(s.weights, d, s.transposed + 2 * d * d);
   for (std::int64_t first = 0; first < N; first += token_block) {
-    const std::int64_t n = std::min(token_block, N - first);
+    const std::int64_t n = std::min(token_block, N - first), next = first + n;
     const MatrixRef<const T> keys = token_matrix(read_tokens(k, b, h, first, n, d, s.x), n, d);
     const Rows<const T> values = read_tokens(v, b, h, first, n, d, s.y);
-    product_in_cache<T>(keys, s.weights, 2 * d, nullptr, 0, s.both, 2 * d);                       // z [n, 2d]
+    product_in_cache<T>(keys, s.weights, 2 * d, nullptr, 0, s.both, 2 * d, tokens_ahead(v, b, h, first));     // z [n, 2d]
     product_in_cache<T>(keys, s.sum, 2 * d, nullptr, 0, s.other, 2 * d);                          // P̄, R̄ [n, 2d] = k (G1, G2)
     write_tokens(dv, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
       glu_terms_pull(s.both, values, s.other, n, d, c, to, s.four);                              // P, R, z̄1, z̄2 [n, 4d]; v̄ [n, d]
     });
-    product_in_cache<T>(keys.transposed(), s.four + 2 * d, 4 * d, dw, 2 * d, dw, 2 * d);          // w̄ [d, 2d] += kᵀ z̄
+    product_in_cache<T>(keys.transposed(), s.four + 2 * d, 4 * d, dw, 2 * d, dw, 2 * d,
+                        next < N ? tokens_ahead(k, b, h, next) : next_queries);                  // w̄ [d, 2d] += kᵀ z̄
     write_tokens(dk, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
       product_in_cache<T>(rows_of(s.four, n, 4 * d), s.transposed, d, nullptr, 0, to, d);         // k̄ [n, d]
     });
