@@ -112,11 +112,13 @@ def watch(command, environment, pinned, seconds):
 
 
 def agreement(arguments, ours, peer):
-    """Both programs on the CPU, from the same weights on the same pictures, one step an epoch: the largest differences in losses, relative ones in rates."""
+    """Both programs on the CPU from the same weights on the same pictures, a step an epoch: how far losses and rates are apart at most."""
     with tempfile.TemporaryDirectory() as folder:
         data, start = os.path.join(folder, "data"), os.path.join(folder, "start")
         write_pictures(data, train=40, test=40)
-        same = {"data": data, "batch_size": 40, "epochs": 6, "threads": 1, "device": "cpu", "dtype": "float32"}
+        # So much decay and clipping that a step without them would have another loss.
+        same = {"data": data, "batch-size": 40, "epochs": 6, "warmup-epochs": 2, "weight-decay": 5, "clip-grad": 0.3,
+                "threads": 1, "device": "cpu", "dtype": "float32"}
         run_quietly(training(ours, arguments, **same | {"epochs": 1}, out=start) + ["--no-augment"])
         same["weights"] = os.path.join(start, "last.safetensors")
         a, b = (watch(training(program, arguments, **same) + ["--no-augment"], FAIR, True, 600)["epochs"] for program in (ours, peer))
@@ -144,44 +146,55 @@ def spread(values, digits=1):
     return shown[0] if shown[1] == shown[2] else f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
+def introduction(facts):
+    same = facts["agreement"]
+    return f"""\
+# Time to a test accuracy of {facts['target']:.2f}, tttlib and PyTorch on {facts['machine']}
+
+{facts['date']}, {facts['system']}, {facts['cores']} cores, load before {facts['load']}{facts['driver'] and ', driver ' + facts['driver'] or ''};
+PyTorch {facts['torch']}, setting: {facts['setting']}; tttlib at {facts['commit']}. Command: `{facts['command']}`.
+
+{facts['model']} on {facts['data']}, computed on {facts['device']} in {facts['dtype']}, {facts['threads']} threads:
+{facts['epochs']} epochs in batches of {facts['batch_size']}, rate {facts['lr']} after {facts['warmup_epochs']:g} epochs of warm-up and on a cosine to 0,
+decay {RECIPE['weight-decay']}, label smoothing {RECIPE['label-smoothing']}, clipping at norm {RECIPE['clip-grad']}, flips and crops, a test after each epoch.
+In {same['steps']} steps from the same weights on the same pictures both have the same losses, to {same['losses']:.1e}, and learning rates, to {same['rates']:.1e}.
+
+One process per run, one run at a time, the systems in turn; seconds count from the start of the process. Medians over the seeds, ranges in
+brackets. tttlib also writes weights and the state of training after each epoch.
+"""
+
+
+def summary(name, runs, target, ours):
+    """The line of one system; ours: the median of tttlib's seconds."""
+    seconds, epochs = zip(*(outcome(r, target) for r in runs))
+    done = [r for r in runs if "epochs" in r]
+    cells = [name, f"{sum(s < float('inf') for s in seconds)} of {len(runs)}"] + ([] if done else ["failed"] + [""] * 6)
+    if done:
+        ratio = statistics.median(seconds) / ours
+        cells += [spread(seconds), f"**{ratio:.2f}**" if 0 < ratio < float("inf") else "", spread(epochs, 0),
+                  spread([statistics.median(epoch["images_per_second"] for epoch in r["epochs"]) for r in done], 0),
+                  spread([r["first_step"] for r in done], 2), spread([r["epochs"][-1]["test_top1"] for r in done], 4), spread([r["whole"] for r in done])]
+    return cells
+
+
 def table(results, facts):
-    target, same = facts["target"], facts["agreement"]
-    lines = [f"# Time to a test accuracy of {target:.2f}, tttlib and PyTorch on {facts['machine']}", "",
-             f"{facts['date']}, {facts['system']}, {facts['cores']} cores, load before {facts['load']}; PyTorch {facts['torch']}; tttlib at {facts['commit']}. "
-             f"Command: `{facts['command']}`.",
-             f"{facts['model']} on {facts['data']}, computed on {facts['device']} in {facts['dtype']}, {facts['threads']} threads; PyTorch's setting: {facts['setting']}. "
-             f"{facts['epochs']} epochs in batches of {facts['batch_size']}, rate {facts['lr']} after {facts['warmup_epochs']:g} epochs of warm-up and on a "
-             f"cosine to 0, decay {RECIPE['weight-decay']}, label smoothing {RECIPE['label-smoothing']}, clipping at norm {RECIPE['clip-grad']}, flips and "
-             "crops, a test after each epoch.",
-             "One process per run, one run at a time, the systems in turn; seconds count from the start of the process. Medians over the seeds, ranges in brackets. "
-             "tttlib also writes weights and the state of training after each epoch.",
-             f"The same training: {same['steps']} steps of both from the same weights on the same pictures differ by {same['losses']:.1e} in their losses and by "
-             f"{same['rates']:.1e} of the learning rate.", "",
-             f"| system | runs that reached {target:.2f} | seconds to it | times tttlib's | epochs to it | images/s in training | seconds to the first step | "
-             "final top-1 | seconds in all |",
-             "|---|---|---|---|---|---|---|---|---|"]
+    target = facts["target"]
+    row = lambda cells: "| " + " | ".join(str(cell) for cell in cells) + " |"
+    head = ["system", f"runs that reached {target:.2f}", "seconds to it", "times tttlib's", "epochs to it", "images/s in training", "seconds to the first step",
+            "final top-1", "seconds in all"]
+    lines = [introduction(facts), row(head), "|---" * len(head) + "|"]
     systems = {}
     for result in results:
         systems.setdefault(result["system"], []).append(result)
-    middle = {name: statistics.median(outcome(r, target)[0] for r in runs) for name, runs in systems.items()}
-    for name, runs in systems.items():
-        seconds, epochs = zip(*(outcome(r, target) for r in runs))
-        reached = f"{sum(s < float('inf') for s in seconds)} of {len(runs)}"
-        done = [r for r in runs if "epochs" in r]
-        if not done:
-            lines.append(f"| {name} | {reached} | failed | | | | | | |")
-            continue
-        ratio = middle[name] / middle.get("tttlib", float("inf"))
-        rate = spread([statistics.median(epoch["images_per_second"] for epoch in r["epochs"]) for r in done], 0)
-        lines.append(f"| {name} | {reached} | {spread(seconds)} | {f'**{ratio:.2f}**' if 0 < ratio < float('inf') else ''} | {spread(epochs, 0)} | {rate} | "
-                     f"{spread([r['first_step'] for r in done], 2)} | {spread([r['epochs'][-1]['test_top1'] for r in done], 4)} | "
-                     f"{spread([r['whole'] for r in done])} |")
-    lines += ["", "| system | seed | seconds | epoch | final top-1 | training loss |", "|---|---|---|---|---|---|"]
+    ours = statistics.median([outcome(r, target)[0] for r in systems.get("tttlib", [])] or [float("inf")])
+    lines += [row(summary(name, runs, target, ours)) for name, runs in systems.items()]
+    head = ["system", "seed", "seconds", "epoch", "final top-1", "training loss"]
+    lines += ["", row(head), "|---" * len(head) + "|"]
     for r in results:
-        last = r["epochs"][-1] if "epochs" in r else None
         seconds, epoch = outcome(r, target)
-        lines.append(f"| {r['system']} | {r['seed']} | " + (f"{spread([seconds])} | {spread([epoch], 0)} | {last['test_top1']:.4f} | {last['train_loss']:.4f} |"
-                                                           if last else "failed | | | |"))
+        last = r["epochs"][-1] if "epochs" in r else None
+        cells = [spread([seconds]), spread([epoch], 0), f"{last['test_top1']:.4f}", f"{last['train_loss']:.4f}"] if last else ["failed", "", "", ""]
+        lines.append(row([r["system"], r["seed"], *cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -199,8 +212,10 @@ def compare(arguments, folder):
     torch = torch_version(arguments.python)
     facts = {"date": time.strftime("%Y-%m-%d"), "machine": gpu.get("name") or processor(), "driver": gpu.get("driver"), "system": platform.platform(),
              "cores": len(CORES), "torch": torch, "commit": commit(), "data": data}
-    facts |= {key: getattr(arguments, key) for key in ("model", "epochs", "batch_size", "lr", "warmup_epochs", "device", "dtype", "threads", "target")}
+    for key in ("model", "epochs", "batch_size", "lr", "warmup_epochs", "device", "dtype", "threads", "target"):
+        facts[key] = getattr(arguments, key)
     facts, results = earlier(arguments.out, facts)
+    facts["command"] = " ".join(["bench/time_to_accuracy.py", *sys.argv[1:]]).replace(arguments.data, "DIR")
 
     ours, peer = [arguments.trainer], [arguments.python, os.path.join(HERE, "peers", "torch_train.py")]
     if arguments.device == "cpu":
@@ -214,7 +229,7 @@ def compare(arguments, folder):
         if facts["agreement"]["losses"] > 1e-4 or facts["agreement"]["rates"] > 1e-9:
             raise RuntimeError(f"the two programs do not train alike: {facts['agreement']}")
         facts["setting"] = next(iter(settings)) if len(settings) == 1 or arguments.trial else best_setting(arguments, settings)
-    facts["command"] = " ".join(["bench/time_to_accuracy.py", *sys.argv[1:]]).replace(arguments.data, "DIR")
+        write(arguments.out, facts, results, table)
     words, environment, pinned = settings[facts["setting"]]
     systems = {"tttlib": (ours + options(threads=arguments.threads), {}, False), "PyTorch": (peer + words, environment, pinned)}
     if arguments.device != "cpu":
@@ -265,7 +280,7 @@ def main():
         except RuntimeError as error:
             sys.exit(f"time_to_accuracy.py: {error}")
         except KeyboardInterrupt:
-            sys.exit("time_to_accuracy.py: interrupted; the same command goes on with the run it was at")
+            sys.exit("time_to_accuracy.py: interrupted; the same command goes on from the last finished run")
     if lacking:
         print(f"{lacking} runs are still to be made: the same command goes on")
     print(f"written to {arguments.out}.md and {arguments.out}.json")

@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
 
 import torch_vit3 as vit3  # before torch: it says how many threads the libraries get
@@ -102,6 +103,8 @@ def train(arguments):
     model.to(arguments.device)
     training = vit3.Training(model, arguments, arguments.lr, arguments.weight_decay, arguments.label_smoothing, arguments.clip_grad)
     batches = len(images) // arguments.batch_size  # the last, incomplete one is left out
+    if batches == 0:
+        sys.exit(f"{len(images)} images make no batch of {arguments.batch_size}")
     total, warmup = arguments.epochs * batches, int(arguments.warmup_epochs * batches)
     step, history = 0, []
     for epoch in range(1, arguments.epochs + 1):
@@ -118,7 +121,7 @@ def train(arguments):
         train_loss = loss_sum.item() / batches
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):
-            raise SystemExit(f"the loss is not finite in epoch {epoch}")
+            sys.exit(f"the loss is not finite in epoch {epoch}")
         test_loss, top1 = evaluate(model, test, arguments)
         rate_of_images = batches * arguments.batch_size / seconds
         history.append({"epoch": epoch, "train_loss": train_loss, "test_loss": test_loss, "test_top1": top1,
