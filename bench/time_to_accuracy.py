@@ -7,7 +7,7 @@
 Runs examples/train_classifier and bench/peers/torch_train.py in turn, one at a time, each in a process of its own, and notes when
 their lines come: the first step, and each epoch with its test accuracy. Before that it sees to it that both do the same: a few
 steps from the same weights on the same pictures have to give the same losses and learning rates. On the CPU, PyTorch runs at the
-best of several settings of threads and BLAS; on a GPU, and with PyTorch 2, also compiled.
+best of several settings of threads and BLAS; PyTorch 2 also compiled, and on a GPU each of the two also with CUDA graphs.
 
 Writes OUT.md and OUT.json after every run, and stops by itself when the time is up; called again at the same commit on the same
 machine with the same options it goes on where it stopped, also with more seeds. A run that fails or never gets there is in the
@@ -236,6 +236,8 @@ def compare(arguments, folder):
         systems["tttlib --graph"] = (ours + options(threads=arguments.threads) + ["--graph"], {}, False)
     if int(torch.split(".")[0]) >= 2 and not arguments.trial:
         systems["PyTorch --compile"] = (peer + words + ["--compile"], environment, pinned)
+        if arguments.device != "cpu":
+            systems["PyTorch --compile reduce-overhead"] = (peer + words + ["--compile", "reduce-overhead"], environment, pinned)
 
     lacking = 0
     for seed in arguments.seeds:

@@ -39,7 +39,8 @@ def computing_options():
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--device", type=device_name, default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32", help="bf16: autocast; weights stay float32")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the model (PyTorch 2 or later)")
+    parser.add_argument("--compile", nargs="?", const="default", choices=("default", "reduce-overhead"),
+                        help="torch.compile the model (PyTorch 2 or later); reduce-overhead: as CUDA graphs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--blas-threads", type=int, help="threads of OpenBLAS alone; default: --threads")
     return parser
@@ -291,7 +292,7 @@ def maybe_compiled(function, arguments):
         return function
     if not hasattr(torch, "compile"):
         sys.exit(f"--compile needs PyTorch 2 or later, this is {torch.__version__}")
-    return torch.compile(function)
+    return torch.compile(function, mode=arguments.compile)
 
 
 class Training:
@@ -407,7 +408,7 @@ def measure(arguments):
         times.append(time.perf_counter())
     timed = [arguments.batch / (end - start) for start, end in zip(times[2:], times[3:])]
     return {"model": arguments.model, "mode": arguments.mode, "batch": arguments.batch, "image_size": size,
-            "threads": arguments.threads, "dtype": arguments.dtype, "compiled": arguments.compile, "attention": arguments.attention,
+            "threads": arguments.threads, "dtype": arguments.dtype, "compiled": arguments.compile is not None, "attention": arguments.attention,
             "device": torch.cuda.get_device_name(arguments.device) if on_gpu else "cpu",
             "peak_device_mib": round(torch.cuda.max_memory_allocated(arguments.device) / 2**20, 1) if on_gpu else 0,
             "images_per_second": round(statistics.median(timed), 3),
