@@ -127,10 +127,18 @@ def agreement(arguments, ours, peer):
 
 
 def best_setting(arguments, settings):
-    """The setting in which PyTorch trains fastest, by a few steps in each."""
+    """The setting in which PyTorch trains fastest, by a few steps in each; the first one if it can train in none."""
     common = options(model=arguments.model, mode="train", batch=arguments.batch_size, repeat=8, dtype=arguments.dtype) + ["--json"]
     program = [arguments.python, os.path.join(HERE, "peers", "torch_vit3.py")]
-    return max(settings, key=lambda name: run(program + common + settings[name][0], *settings[name][1:])["images_per_second"])
+
+    def rate(name):
+        words, environment, pinned = settings[name]
+        try:
+            return run(program + common + words, environment, pinned)["images_per_second"]
+        except RuntimeError:
+            return 0
+
+    return max(settings, key=rate)
 
 
 def outcome(result, target):
@@ -177,6 +185,11 @@ def summary(name, runs, target, ours):
     return cells
 
 
+def failed(result):
+    """What a run that failed said last."""
+    return ["failed: " + (result["error"].strip().splitlines() or [""])[-1].replace("|", "\\|"), "", "", ""]
+
+
 def table(results, facts):
     target = facts["target"]
     row = lambda cells: "| " + " | ".join(str(cell) for cell in cells) + " |"
@@ -193,7 +206,7 @@ def table(results, facts):
     for r in results:
         seconds, epoch = outcome(r, target)
         last = r["epochs"][-1] if "epochs" in r else None
-        cells = [spread([seconds]), spread([epoch], 0), f"{last['test_top1']:.4f}", f"{last['train_loss']:.4f}"] if last else ["failed", "", "", ""]
+        cells = [spread([seconds]), spread([epoch], 0), f"{last['test_top1']:.4f}", f"{last['train_loss']:.4f}"] if last else failed(r)
         lines.append(row([r["system"], r["seed"], *cells]))
     return "\n".join(lines) + "\n"
 
@@ -231,9 +244,11 @@ def compare(arguments, folder):
         facts["setting"] = next(iter(settings)) if len(settings) == 1 or arguments.trial else best_setting(arguments, settings)
         write(arguments.out, facts, results, table)
     words, environment, pinned = settings[facts["setting"]]
-    systems = {"tttlib": (ours + options(threads=arguments.threads), {}, False), "PyTorch": (peer + words, environment, pinned)}
+    mine = ours + options(threads=arguments.threads)
+    systems = {"tttlib": (mine, {}, False)}
     if arguments.device != "cpu":
-        systems["tttlib --graph"] = (ours + options(threads=arguments.threads) + ["--graph"], {}, False)
+        systems["tttlib --graph"] = (mine + ["--graph"], {}, False)
+    systems["PyTorch"] = (peer + words, environment, pinned)
     if int(torch.split(".")[0]) >= 2 and not arguments.trial:
         systems["PyTorch --compile"] = (peer + words + ["--compile"], environment, pinned)
         if arguments.device != "cpu":
