@@ -33,6 +33,10 @@ TRAINING_FILES, TEST_FILE = [f"data_batch_{i}.bin" for i in range(1, 6)], "test_
 RECORD_BYTES = 1 + 3 * 32 * 32
 
 
+def numbers(text):
+    return [int(word) for word in text.split(",")]
+
+
 def parse_arguments():
     parser = argument_parser(__doc__, "writes OUT.md and OUT.json", program="trainer")
     subset = os.environ.get("TTTLIB_DATA") and os.path.join(os.environ["TTTLIB_DATA"], "cifar-10-subset")
@@ -46,7 +50,7 @@ def parse_arguments():
     parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--threads", type=int, default=len(CORES))
     parser.add_argument("--target", type=float, default=0.6, help="test top-1; what 10,000 images teach vit3_nano in 20 epochs is 0.63 and more")
-    parser.add_argument("--seeds", type=lambda text: [int(word) for word in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], metavar="S,S,…")
     parser.add_argument("--seconds", type=float, default=36000, help="stop after that long")
     parser.add_argument("--trial", action="store_true", help="a small model, pictures of its own, on the CPU")
     return parser.parse_args()
@@ -294,7 +298,7 @@ def main():
             sys.exit(f"time_to_accuracy.py: no CIFAR-10 files in {arguments.data}: --data names the folder of {TEST_FILE}")
         try:
             lacking, results = compare(arguments, os.path.basename(os.path.abspath(arguments.data)))
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             sys.exit(f"time_to_accuracy.py: {error}")
         except KeyboardInterrupt:
             sys.exit("time_to_accuracy.py: interrupted; the same command goes on from the last finished run")

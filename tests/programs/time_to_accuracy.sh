@@ -18,6 +18,7 @@ compare=("$python" "$bench/time_to_accuracy.py" --trainer "$train")
 
 expect_error "time_to_accuracy.py: no CIFAR-10 files in $work" "${compare[@]}" --data "$work" --out "$work/none"
 if [ ! -e /dev/nvidia0 ]; then expect_error "no GPU here" "${compare[@]}" --data "$work" --device cuda:0 --out "$work/none"; fi
+expect_error "No such file or directory: '$work/missing'" "$python" "$bench/time_to_accuracy.py" --trainer "$work/missing" --trial --out "$work/none"
 
 # Both learn, from the same start they make the same losses, and a second call has nothing left to do.
 expect 0 "written to $work/trial.md" "${compare[@]}" --trial --out "$work/trial"
