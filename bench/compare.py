@@ -47,11 +47,16 @@ def peer_settings(threads):
             yield f"1 thread, {threads} of {blas}", ["--threads", "1", "--blas-threads", str(threads)], environment
 
 
+def prepared(command, environment, pinned=False):
+    """A command and its environment as subprocess takes them; pinned: to one core."""
+    full = {k: v for k, v in os.environ.items() if k != "OPENBLAS_L2_SIZE"} | environment
+    return {"args": (["taskset", "-c", str(CORES[0])] if pinned else []) + command, "env": full}
+
+
 def run(command, environment, pinned=False, timeout=None):
     """The JSON object that a command prints. Raises RuntimeError with what it said if it fails, TimeoutError."""
-    full = {k: v for k, v in os.environ.items() if k != "OPENBLAS_L2_SIZE"} | environment
     try:
-        done = subprocess.run((["taskset", "-c", str(CORES[0])] if pinned else []) + command, env=full, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(**prepared(command, environment, pinned), capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"{' '.join(command)} took more than {timeout:.0f} s") from None
     if done.returncode != 0:
@@ -59,13 +64,12 @@ def run(command, environment, pinned=False, timeout=None):
     return json.loads(done.stdout)
 
 
-def argument_parser(description, out):
-    """What both comparisons ask for."""
+def argument_parser(description, out, program="bench"):
+    """What all comparisons ask for; `program`: the option that names ours."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--bench", required=True, help="the program tttlib_bench")
+    parser.add_argument(f"--{program}", required=True, help={"bench": "the program tttlib_bench", "trainer": "the program train_classifier"}[program])
     parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
     parser.add_argument("--out", required=True, help=out)
-    parser.add_argument("--only", help="cases of this model only")
     return parser
 
 
@@ -74,13 +78,33 @@ def torch_version(python):
     return subprocess.run([python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True).stdout.strip()
 
 
+def processor():
+    return next((line.split(":")[1].strip() for line in CPUINFO.splitlines() if line.startswith("model name")), platform.processor())
+
+
+def commit():
+    """The commit that is measured; "+" where the tree has changes. Results of earlier runs do not count."""
+    git = lambda *words: subprocess.run(["git", "-C", HERE, *words], capture_output=True, text=True).stdout.strip()
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ":/", ":!/bench/results") else "")
+
+
 def write(out, facts, results, table):
-    """OUT.json, and OUT.md with the table."""
+    """OUT.json, and OUT.md with the table; an interruption leaves what was there before."""
     os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
-    with open(out + ".json", "w") as file:
-        json.dump({"facts": facts, "results": results}, file, indent=1)
-    with open(out + ".md", "w") as file:
-        file.write(table(results, facts))
+    for ending, text in ((".json", json.dumps({"facts": facts, "results": results}, indent=1)), (".md", table(results, facts))):
+        with open(out + ending + ".part", "w") as file:
+            file.write(text)
+        os.replace(out + ending + ".part", out + ending)
+
+
+def earlier(out, facts):
+    """Facts and results of OUT.json if those it shares with `facts` agree, the date aside; else `facts` and no results."""
+    if os.path.exists(out + ".json"):
+        with open(out + ".json") as file:
+            before = json.load(file)
+        if all(before["facts"].get(key) == value for key, value in facts.items() if key != "date"):
+            return before["facts"] | facts, before["results"]
+    return facts, []
 
 
 def measure(case, threads, arguments):
@@ -138,14 +162,14 @@ def table(results, facts):
 
 def main():
     parser = argument_parser(__doc__, "writes OUT.md and OUT.json")
+    parser.add_argument("--only", help="cases of this model only")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, len(CORES)}))
     arguments = parser.parse_args()
     torch = torch_version(arguments.python)
     if not torch:
         sys.exit(f"{arguments.python} has no torch; on Debian, install python3-torch")
-    processor = next((line.split(":")[1].strip() for line in CPUINFO.splitlines() if line.startswith("model name")), platform.processor())
-    facts = {"date": time.strftime("%Y-%m-%d"), "processor": processor, "cores": len(CORES), "system": platform.platform(), "torch": torch,
+    facts = {"date": time.strftime("%Y-%m-%d"), "processor": processor(), "cores": len(CORES), "system": platform.platform(), "torch": torch,
              "rounds": arguments.rounds, "load": " ".join(f"{x:.1f}" for x in os.getloadavg())}
     results = []
     for threads in arguments.threads:

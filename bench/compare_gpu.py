@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from compare import HERE, argument_parser, run, torch_version, write
+from compare import HERE, argument_parser, commit, earlier, run, torch_version, write
 
 # Model, mode, batch, side of the images (None: the model's), timed steps; +matrix: attention with the whole matrix, +graph: steps as
 # CUDA graphs.
@@ -73,12 +73,6 @@ def card():
     return dict(zip(("name", "driver", "memory"), (part.strip() for part in said.split(","))))
 
 
-def commit():
-    """The commit that is measured; "+" where the tree has changes. Results of earlier runs do not count."""
-    git = lambda *words: subprocess.run(["git", "-C", HERE, *words], capture_output=True, text=True).stdout.strip()
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ":/", ":!/bench/results") else "")
-
-
 def measure(case, dtype, arguments, seconds, peer):
     name, mode, batch, side, repeat = case
     model, _, kind = name.partition("+")
@@ -125,6 +119,7 @@ def table(results, facts):
 
 def main():
     parser = argument_parser(__doc__, "the folder to write into")
+    parser.add_argument("--only", help="cases of this model only")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--seconds", type=float, default=3600, help="stop after that long")
     parser.add_argument("--trial", action="store_true", help="two images, one step, on the CPU")
@@ -141,12 +136,7 @@ def main():
     facts = {"card": gpu["name"], "driver": gpu["driver"], "memory": gpu["memory"], "torch": torch, "commit": commit(),
              "system": platform.platform(), "date": time.strftime("%Y-%m-%d")}
     out = os.path.join(arguments.out, "gpu_" + re.sub("[^a-z0-9]+", "_", gpu["name"].lower()).strip("_"))
-    results, peer = [], Peer(arguments.python)
-    if os.path.exists(out + ".json"):
-        with open(out + ".json") as file:
-            before = json.load(file)
-        if before["facts"] | {"date": ""} == facts | {"date": ""}:
-            results = before["results"]
+    (facts, results), peer = earlier(out, facts), Peer(arguments.python)
     done = {(r["model"], r["mode"], r["image_size"], r["dtype"], r["batch"]) for r in results}
     cases = [(case, dtype) for dtype in DTYPES for case in CASES
              if arguments.only in (None, case[0]) and not (arguments.trial and "+graph" in case[0])]  # the CPU has no graphs

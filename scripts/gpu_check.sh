@@ -3,7 +3,8 @@
 #   scripts/gpu_check.sh build -DEigen3_DIR=…    compiles; -D options say where dependencies are that CMake does not find itself
 #   scripts/gpu_check.sh test                    the tests of tests/cuda on the GPU, and all golden cases in float and double
 #   scripts/gpu_check.sh sanitize                compute-sanitizer, memcheck and racecheck, on the tests tagged small
-#   scripts/gpu_check.sh bench                   beside PyTorch; writes bench/results/gpu_NAME.md and .json
+#   scripts/gpu_check.sh bench                   beside PyTorch; writes bench/results/gpu_NAME.md and .json, and then
+#                                                time_to_accuracy_gpu.md and .json, if TTTLIB_DATA holds cifar-10-subset
 # Needs nvcc, CMake, Ninja and what README.md names; `sanitize` compute-sanitizer, `bench` a Python with PyTorch. Golden cases
 # are those of tests/golden and of the folder TTTLIB_GOLDEN. TTTLIB_GPU_ARCH=90 builds for another GPU than the present one,
 # also where there is none.
@@ -86,8 +87,16 @@ case "$mode" in
     "$python" -c 'import torch' 2> /dev/null || python=/usr/bin/python3
     "$python" -c 'import torch; assert torch.cuda.is_available()' 2> /dev/null ||
       complain "no Python with a PyTorch that can use the GPU; TTTLIB_PYTHON names another one than python3"
-    # It writes after every case, and stops in time by itself.
+    # Both write after every case, and stop in time by themselves.
     "$python" "$root/bench/compare_gpu.py" --bench "$build/bench/tttlib_bench" --out "$root/bench/results" --seconds $(($(left) - 20)) || failed=$((failed + 1))
+    if [ ! -d "${TTTLIB_DATA:-}/cifar-10-subset" ]; then
+      say "TTTLIB_DATA names no folder with cifar-10-subset: no times to an accuracy"
+    elif [ "$(left)" -gt 90 ]; then
+      "$python" "$root/bench/time_to_accuracy.py" --trainer "$build/examples/train_classifier" --data "$TTTLIB_DATA/cifar-10-subset" --device cuda:0 \
+        --dtype bf16 --out "$root/bench/results/time_to_accuracy_gpu" --seconds $(($(left) - 20)) || failed=$((failed + 1))
+    else
+      say "no time left for times to an accuracy: the same command goes on"
+    fi
     ;;
 esac
 say "$passed passed, $failed failed"

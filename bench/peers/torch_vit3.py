@@ -28,18 +28,31 @@ import time
 from collections import OrderedDict
 
 
-def parse_arguments(words=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", choices=("vit3_nano", "vit3_tiny", "vit3_small", "deit_tiny", "ttt_heads"), default="vit3_nano")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+def device_name(text):
+    if not re.fullmatch("cpu|cuda(:[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"has to be cpu, cuda or cuda:N, not {text}")
+    return text
+
+
+def computing_options():
+    """Where and how PyTorch computes: the options that every program here has."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--device", type=device_name, default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32", help="bf16: autocast; weights stay float32")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the model (PyTorch 2 or later)")
+    parser.add_argument("--compile", nargs="?", const="default", choices=("default", "reduce-overhead"),
+                        help="torch.compile the model (PyTorch 2 or later); reduce-overhead: as CUDA graphs")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--blas-threads", type=int, help="threads of OpenBLAS alone; default: --threads")
+    return parser
+
+
+def parse_arguments(words=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter, parents=[computing_options()])
+    parser.add_argument("--model", choices=("vit3_pico", "vit3_nano", "vit3_tiny", "vit3_small", "deit_tiny", "ttt_heads"), default="vit3_nano")
     parser.add_argument("--attention", choices=("matrix", "fused"), default="matrix", help="of deit_tiny: fused is scaled_dot_product_attention (PyTorch 2)")
     parser.add_argument("--mode", choices=("infer", "train"), default="train")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--image-size", type=int, help="default: 32 for vit3_nano, 224 for the others")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--blas-threads", type=int, help="threads of OpenBLAS alone; default: --threads")
+    parser.add_argument("--image-size", type=int, help="default: the model's")
     parser.add_argument("--repeat", type=int, default=10, help="timed steps, after two untimed ones")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a sentence")
     parser.add_argument("--check", nargs="+", metavar="FILE", help="golden cases of kind vit3 or ttt_block")
@@ -47,12 +60,10 @@ def parse_arguments(words=None):
     arguments = parser.parse_args(words)
     if min(arguments.batch, arguments.threads, arguments.repeat) < 1:
         parser.error("--batch, --threads and --repeat have to be at least 1")
-    if not re.fullmatch("cpu|cuda(:[0-9]+)?", arguments.device):
-        parser.error(f"--device has to be cpu, cuda or cuda:N, not {arguments.device}")
     return arguments
 
 
-ARGUMENTS = parse_arguments()
+ARGUMENTS = parse_arguments() if __name__ == "__main__" else computing_options().parse_known_args()[0]
 # OpenBLAS and OpenMP read their thread counts once, when the imports below load them.
 os.environ["OMP_NUM_THREADS"] = str(ARGUMENTS.threads)
 os.environ["OPENBLAS_NUM_THREADS"] = str(ARGUMENTS.blas_threads or ARGUMENTS.threads)
@@ -64,6 +75,7 @@ from torch import nn  # noqa: E402
 
 # name: (image size, patch, channels, depth, heads, classes, parameters)
 MODELS = {
+    "vit3_pico": (32, 4, 64, 4, 2, 10, 257_098),
     "vit3_nano": (32, 4, 96, 6, 3, 10, 795_562),
     "vit3_tiny": (224, 16, 192, 12, 6, 1000, 6_149_416),
     "vit3_small": (224, 16, 384, 12, 6, 1000, 23_799_400),
@@ -224,17 +236,23 @@ class Deit(nn.Module):
         return self.head(self.norm(self.blocks(x))[:, 0])
 
 
-def read_case(path):
-    """Returns kind, config and double-precision tensors of a golden case."""
+def read_safetensors(path, kind):
+    """Returns metadata and tensors of a file in which all are of one kind: F64 or F32."""
     with open(path, "rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         data = file.read()
-    metadata, tensors = header.pop("__metadata__"), {}
+    metadata, tensors = header.pop("__metadata__", {}), {}
     for name, entry in header.items():
-        if entry["dtype"] != "F64":
-            raise ValueError(f"{path}: {name} is {entry['dtype']}, expected F64")
-        values = np.frombuffer(data[slice(*entry["data_offsets"])]).reshape(entry["shape"])
+        if entry["dtype"] != kind:
+            raise ValueError(f"{path}: {name} is {entry['dtype']}, expected {kind}")
+        values = np.frombuffer(data[slice(*entry["data_offsets"])], {"F64": "<f8", "F32": "<f4"}[kind]).reshape(entry["shape"])
         tensors[name] = torch.from_numpy(values.copy())
+    return metadata, tensors
+
+
+def read_case(path):
+    """Returns kind, config and double-precision tensors of a golden case."""
+    metadata, tensors = read_safetensors(path, "F64")
     if "cotangent.y" not in tensors:
         raise ValueError(f"{path}: no cotangent.y; cases of filled models are not handled here")
     return metadata["case"], json.loads(metadata["config"]), tensors
@@ -274,33 +292,42 @@ def maybe_compiled(function, arguments):
         return function
     if not hasattr(torch, "compile"):
         sys.exit(f"--compile needs PyTorch 2 or later, this is {torch.__version__}")
-    return torch.compile(function)
+    return torch.compile(function, mode=arguments.compile)
+
+
+class Training:
+    """Steps of AdamW, which decays what has two axes or more, on smoothed labels and clipped gradients."""
+
+    def __init__(self, model, arguments, lr=1e-3, weight_decay=0.05, label_smoothing=0.1, clip_grad=5.0):
+        groups = [{"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": weight_decay},
+                  {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=lr, **({"fused": True} if arguments.device != "cpu" else {}))
+        self.model, self.arguments, self.compiled = model, arguments, maybe_compiled(model, arguments)
+        self.label_smoothing, self.clip_grad = label_smoothing, clip_grad
+
+    def step(self, images, labels):
+        """The loss, still on the device."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with precision(self.arguments):
+            loss = F.cross_entropy(self.compiled(images), labels, label_smoothing=self.label_smoothing)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
+        self.optimizer.step()
+        return loss.detach()
 
 
 def make_step(model, arguments, images, labels):
     """Returns one inference or training step as a function without arguments."""
-    compiled = maybe_compiled(model, arguments)
+    if arguments.mode == "train":
+        training = Training(model, arguments)
+        return lambda: training.step(images, labels)
+    compiled = maybe_compiled(model.eval(), arguments)
 
     def answer():
         with precision(arguments):
             return compiled(images)
 
-    if arguments.mode == "infer":
-        model.eval()
-        return torch.inference_mode()(answer)
-    groups = [{"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.05},
-              {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, **({"fused": True} if arguments.device != "cpu" else {}))
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        with precision(arguments):
-            loss = F.cross_entropy(compiled(images), labels, label_smoothing=0.1)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-
-    return step
+    return torch.inference_mode()(answer)
 
 
 def make_heads_step(arguments, size):
@@ -330,18 +357,22 @@ def make_heads_step(arguments, size):
     return step
 
 
-def make_model_step(arguments, size):
-    name = arguments.model
+def make_model(name, size, fused_attention=False):
     _, patch, dim, depth, heads, classes, expected = MODELS[name]
     if name == "deit_tiny":
-        model = Deit(size, patch, dim, depth, heads, classes, fused=arguments.attention == "fused")
+        model = Deit(size, patch, dim, depth, heads, classes, fused=fused_attention)
     else:
         model = Vit3(patch, dim, depth, heads, classes)
     count = sum(p.numel() for p in model.parameters())
     if name == "deit_tiny":  # its positions grow with the image
         count += dim * ((MODELS[name][0] // patch) ** 2 - (size // patch) ** 2)
     assert count == expected, f"{name} has {count} parameters, expected {expected}"
-    images, labels = torch.randn(arguments.batch, 3, size, size), torch.randint(classes, (arguments.batch,))
+    return model
+
+
+def make_model_step(arguments, size):
+    model = make_model(arguments.model, size, arguments.attention == "fused")
+    images, labels = torch.randn(arguments.batch, 3, size, size), torch.randint(MODELS[arguments.model][5], (arguments.batch,))
     return make_step(model.to(arguments.device), arguments, images.to(arguments.device), labels.to(arguments.device))
 
 
@@ -352,16 +383,22 @@ def blas_in_use():
     return sorted({"/".join(os.path.realpath(path).split("/")[-2:]) for path in paths})
 
 
+def prepare(arguments, seed):
+    """Seeds and threads; returns whether a GPU computes."""
+    on_gpu = arguments.device != "cpu"
+    if on_gpu and not torch.cuda.is_available():
+        sys.exit(f"this PyTorch ({torch.__version__}) finds no GPU to use as {arguments.device}")
+    torch.manual_seed(seed)
+    torch.set_num_threads(arguments.threads)
+    return on_gpu
+
+
 def measure(arguments):
     size, patch = MODELS["vit3_small" if arguments.model == "ttt_heads" else arguments.model][:2]
     size = arguments.image_size or size
     if size % patch or size < patch:
         sys.exit(f"--image-size has to be a multiple of {patch}, not {size}")
-    on_gpu = arguments.device != "cpu"
-    if on_gpu and not torch.cuda.is_available():
-        sys.exit(f"this PyTorch ({torch.__version__}) finds no GPU to use as {arguments.device}")
-    torch.manual_seed(0)
-    torch.set_num_threads(arguments.threads)
+    on_gpu = prepare(arguments, 0)
     step = make_heads_step(arguments, size) if arguments.model == "ttt_heads" else make_model_step(arguments, size)
     times = [time.perf_counter()]
     for _ in range(2 + arguments.repeat):
@@ -371,7 +408,7 @@ def measure(arguments):
         times.append(time.perf_counter())
     timed = [arguments.batch / (end - start) for start, end in zip(times[2:], times[3:])]
     return {"model": arguments.model, "mode": arguments.mode, "batch": arguments.batch, "image_size": size,
-            "threads": arguments.threads, "dtype": arguments.dtype, "compiled": arguments.compile, "attention": arguments.attention,
+            "threads": arguments.threads, "dtype": arguments.dtype, "compiled": arguments.compile is not None, "attention": arguments.attention,
             "device": torch.cuda.get_device_name(arguments.device) if on_gpu else "cpu",
             "peak_device_mib": round(torch.cuda.max_memory_allocated(arguments.device) / 2**20, 1) if on_gpu else 0,
             "images_per_second": round(statistics.median(timed), 3),

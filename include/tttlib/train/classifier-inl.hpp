@@ -167,6 +167,7 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
   }
 
   ProgressBar progress;
+  bool started = false;
   TrainStep step(model, options.label_smoothing, options.clip_grad, options.cuda_graph);
   model.train();
   while (state.epoch < options.epochs) {
@@ -180,6 +181,8 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
       if (!numbers.finite()) detail::explain_nan(model, batch, options, random_stream, state.step, numbers.loss);
       optimizer.step(numbers.scale);
       if (ema) ema->update(model);
+      if (!started) progress.line(fmt::format("first step done, loss {:.4f}", numbers.loss));
+      started = true;
       const std::int64_t images = batch.labels.numel();
       state.loss_sum += numbers.loss * static_cast<double>(images);
       state.images += images;
