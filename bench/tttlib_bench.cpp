@@ -168,7 +168,7 @@ int main(int argc, char** argv) {
   program::add_dtype(app);
   app.add_flag("--recompute", recompute, "Run blocks again on the way back");
   app.add_flag("--graph", as_graph, "Capture a step as a CUDA graph and replay it");
-  app.add_flag("--json", as_json);
+  app.add_flag("--json", as_json, "Print one JSON object instead of a sentence");
   app.add_flag("--profile", profiled, "Print the time of every module, in one step after the timed ones");
   app.add_option("--trace", trace, "Write that step as a timeline for chrome://tracing or ui.perfetto.dev");
   return program::run(app, argc, argv, [&] {
