@@ -2,6 +2,7 @@
 // when they are needed. Needs the toolkit, no GPU.
 #include "catch.hpp"
 #include "tttlib/backend/cuda/blas_handle.cuh"
+#include "tttlib/backend/cuda/nccl.cuh"
 
 using namespace ttt;
 using namespace ttt::cuda_backend;
@@ -43,3 +44,16 @@ TEST_CASE("a library that is missing, or too old, is a DeviceError of one line")
   CHECK(cosine(0) == 1);
   CHECK_THROWS_WITH(mathematics["cosinus"], "ttt::matmul: libm has no function cosinus. Hint: it is older than the one this program was built with");
 }
+
+#if __has_include(<nccl.h>)
+TEST_CASE("NCCL is loaded when it is needed, and its statuses are errors") {
+  try {
+    CHECK(nccl("all_reduce").all_reduce != nullptr);
+  } catch (const DeviceError& e) {
+    WARN("skipped: " << e.what());
+    return;
+  }
+  CHECK_NOTHROW(check(ncclSuccess, "all_reduce", 0));
+  CHECK_THROWS_WITH(check(ncclInvalidUsage, "all_reduce", 1), ContainsSubstring("ttt::all_reduce: NCCL failed on cuda:1: invalid usage"));
+}
+#endif
