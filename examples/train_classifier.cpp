@@ -192,14 +192,13 @@ int main(int argc, char** argv) {
     model_options.image_size = sets.train.height;
     auto model = create_model<float>(model_name, model_options);
     model->to(devices[0]);
+    if (evaluate_only) devices.resize(1);
     std::vector<std::shared_ptr<Module<float>>> others;  // of the other ranks
-    if (!evaluate_only) {
-      Generator unused;  // their first weights are the first model's
+    for (std::size_t rank = 1; rank < devices.size(); ++rank) {
+      Generator unused;  // their first weights will be the first model's
       const GeneratorGuard guard(unused);
-      for (std::size_t rank = 1; rank < devices.size(); ++rank) {
-        others.push_back(create_model<float>(model_name, model_options));
-        others.back()->to(devices[rank]);
-      }
+      others.push_back(create_model<float>(model_name, model_options));
+      others.back()->to(devices[rank]);
     }
     if (no_augment) options.crop_padding = 0, options.flip = false;
     options.description = concat("model ", model_name, patch_size ? concat(", patch ", *patch_size) : "", ", path ", path,
