@@ -12,6 +12,7 @@
 #include <limits>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "tttlib/backend/cuda.hpp"
 #include "tttlib/backend/precision.hpp"
@@ -76,6 +77,28 @@ inline CLI::Option* add_device(CLI::App& app, ttt::Device& device, const std::st
     ttt::require_device("cuda", device);
   };
   return app.add_option_function<std::string>("--device", choose, what)->check(named)->default_str("cpu");
+}
+
+/// --device for a program that can use several: their names with commas between.
+inline CLI::Option* add_devices(CLI::App& app, std::vector<ttt::Device>& devices, const std::string& what) {
+  const auto choose = [&devices](const std::string& names) {
+    devices.clear();
+    for (std::size_t begin = 0; begin <= names.size();) {
+      const std::size_t end = std::min(names.find(',', begin), names.size());
+      const auto device = ttt::to_device(names.substr(begin, end - begin));
+      if (!device) throw CLI::ValidationError("--device", "must be cpu, cuda or cuda:N, or several with commas between: " + names);
+      ttt::require_device("cuda", *device);
+      devices.push_back(*device);
+      begin = end + 1;
+    }
+  };
+  return app.add_option_function<std::string>("--device", choose, what)->type_name("cpu, cuda or cuda:N")->default_str("cpu");
+}
+/// "cuda:0 (NAME), cuda:1 (NAME)".
+inline std::string describe(const std::vector<ttt::Device>& devices) {
+  std::string text;
+  for (const ttt::Device device : devices) text += (text.empty() ? "" : ", ") + ttt::describe(device);
+  return text;
 }
 
 /// One line on stderr, whatever line breaks the message has; 1, the exit code.

@@ -3,6 +3,7 @@
 //   train_classifier                                            the built-in shapes
 //   train_classifier --data cifar-10-batches-bin --epochs 20    CIFAR-10 in its binary format
 //   train_classifier --device cuda:0 …                          on a GPU; a run may be resumed on another device
+//   train_classifier --device cuda:0,cuda:1 …                   on two, which share every batch
 //   train_classifier --resume …                                 goes on where a run stopped
 //   train_classifier --overwrite …                              starts again in a folder that holds a run
 //   train_classifier --eval --weights runs/…/best.safetensors   accuracy only
@@ -137,7 +138,7 @@ int main(int argc, char** argv) {
   bool recompute = false, no_augment = false, evaluate_only = false, summary = false;
   std::string image_size;
   std::optional<std::int64_t> patch_size, classes;
-  Device device;
+  std::vector<Device> devices{cpu()};
   app.add_option("--data", data, "Folder of CIFAR-10 or CIFAR-100 binary files, or \"shapes\"")->capture_default_str();
   app.add_option("--model", model_name, "Model name")->capture_default_str();
   app.add_option("--epochs", options.epochs)->check(program::whole(1, 1000000))->capture_default_str();
@@ -155,7 +156,7 @@ int main(int argc, char** argv) {
   app.add_option("--classes", classes, "Number of classes of the summary")->check(program::whole(1, 10000000));
   app.add_option("--shapes-count", shapes_count, "Training images of the shapes set")->check(program::whole(1, 100000000))->capture_default_str();
   app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
-  program::add_device(app, device);
+  program::add_devices(app, devices, "Where to compute; several, with commas between, share every batch");
   program::add_dtype(app);
   app.add_option("--out", options.out, "Output folder")->capture_default_str();
   app.add_option("--weights", weights, "Weights to start from, or to evaluate");
@@ -190,14 +191,22 @@ int main(int argc, char** argv) {
     model_options.num_classes = static_cast<std::int64_t>(sets.train.class_names.size());
     model_options.image_size = sets.train.height;
     auto model = create_model<float>(model_name, model_options);
-    model->to(device);
+    model->to(devices[0]);
+    if (evaluate_only) devices.resize(1);
+    std::vector<std::shared_ptr<Module<float>>> others;  // of the other ranks
+    for (std::size_t rank = 1; rank < devices.size(); ++rank) {
+      Generator unused;  // their first weights will be the first model's
+      const GeneratorGuard guard(unused);
+      others.push_back(create_model<float>(model_name, model_options));
+      others.back()->to(devices[rank]);
+    }
     if (no_augment) options.crop_padding = 0, options.flip = false;
     options.description = concat("model ", model_name, patch_size ? concat(", patch ", *patch_size) : "", ", path ", path,
                                  matmul_precision() == MatmulPrecision::float32 ? "" : concat(", dtype ", to_string(matmul_precision())));
     std::printf("%s, %s parameters, on %s: %ld training and %ld test images of %d x %d, %d classes; computed on %s, %d threads\n", model_name.c_str(),
                 with_thousands(model->num_parameters()).c_str(), data.c_str(), static_cast<long>(sets.train.size()),
                 static_cast<long>(sets.test.size()), sets.train.width, sets.train.height,
-                static_cast<int>(model_options.num_classes), describe(device).c_str(), num_threads());
+                static_cast<int>(model_options.num_classes), program::describe(devices).c_str(), num_threads());
     if (evaluate_only && weights.empty()) weights = options.out + "/best.safetensors";
     if (!weights.empty()) {
       load_weights(weights, *model);
@@ -210,7 +219,9 @@ int main(int argc, char** argv) {
     } else {
       std::signal(SIGINT, on_interrupt);
       std::signal(SIGTERM, on_interrupt);
-      result = train_classifier(*model, sets.train, sets.test, options, [] { return interrupted != 0; });
+      std::vector<Module<float>*> replicas{model.get()};
+      for (const auto& other : others) replicas.push_back(other.get());
+      result = train_classifier(replicas, sets.train, sets.test, options, [] { return interrupted != 0; });
       if (result.interrupted) {
         // What an overwritten run has left is not about the run that is saved now.
         for (const char* file : {"/report.html", "/predictions.png"}) std::filesystem::remove(options.out + file);
@@ -234,7 +245,7 @@ int main(int argc, char** argv) {
       report.fact("Data", concat(data, ": ", sets.train.size(), " training and ", sets.test.size(), " test images of ", sets.train.width, " × ",
                                  sets.train.height));
       report.fact("Products", to_string(matmul_precision()));
-      report.fact("Device", describe(device));
+      report.fact("Device", program::describe(devices));
       report.fact("Threads", concat(num_threads()));
       write_report(report, options.out, result, sets.test.class_names);
       std::printf("written to %s: report.html (open it in a browser), predictions.png, metrics.jsonl, best.safetensors, last.safetensors\n",

@@ -4,5 +4,5 @@
 
 extern "C" {
 extern int tttlib_cuda_backend;
-int tttlib_cuda_backend = ttt::cuda_backend::register_cuda_backend();
+int tttlib_cuda_backend = (ttt::cuda_backend::toolkit_folder() = TTTLIB_CUDA_LIBRARY_FOLDER, ttt::cuda_backend::register_cuda_backend());
 }

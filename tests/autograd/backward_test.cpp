@@ -1,5 +1,6 @@
 // backward(), grad(outputs, inputs), and what they refuse.
 #include "helpers.hpp"
+#include "tttlib/autograd/checkpoint.hpp"
 #include "tttlib/autograd/custom.hpp"
 
 using namespace ttt;
@@ -286,4 +287,56 @@ TEST_CASE("messages of a sweep carry the module path of the forward") {
   }
   CHECK_THROWS_WITH(y.backward(), ContainsSubstring("\n  in model.mlp"));
   CHECK(current_trail() == nullptr);
+}
+
+TEST_CASE("a hook is told of each leaf when its gradient is whole, while the sweep goes on") {
+  const NoLeaks leaks;
+  auto x = randn<double>({3, 4});
+  auto a = randn<double>({4, 4}).requires_grad(), b = randn<double>({4, 4}).requires_grad(), c = randn<double>({4, 4}).requires_grad();
+  auto unused = ones<double>({2}).requires_grad();
+  const auto loss = [&] {
+    const auto hidden = matmul(matmul(x, a), b);
+    return sum(square(matmul(checkpoint([b](const Tensor<double>& y) { return exp(matmul(y, b)); }, hidden), c)));  // b is used twice
+  };
+  const std::vector<Tensor<double>*> leaves{&a, &b, &c};
+  loss().backward();
+  Tensors<double> expected;
+  for (auto* leaf : leaves) expected.push_back(leaf->grad()), leaf->zero_grad();
+
+  std::vector<const Node*> told;
+  backward(loss(), {}, false, [&](const Node& leaf) {
+    for (std::size_t i = 0; i < leaves.size(); ++i)
+      if (leaves[i]->node().get() == &leaf) CHECK(same_bits(leaves[i]->grad(), expected[i]));
+    told.push_back(&leaf);
+    CHECK(a.grad().defined() == (told.size() == 3));
+  });
+  CHECK(told == std::vector<const Node*>{c.node().get(), b.node().get(), a.node().get()});
+  CHECK_FALSE(unused.grad().defined());
+
+  told.clear();
+  backward(loss(), {}, false, [&](const Node& leaf) { told.push_back(&leaf); });  // on top of what is there
+  CHECK(told.size() == 3);
+  for (std::size_t i = 0; i < leaves.size(); ++i) CHECK(same_bits(leaves[i]->grad(), expected[i] + expected[i]));
+  told.clear();
+  auto leaf = ones<double>({2}).requires_grad();
+  const auto u = tensor<double>({1, 2});
+  backward(leaf, u, false, [&](const Node& node) { told.push_back(&node); });
+  CHECK(told == std::vector<const Node*>{leaf.node().get()});
+  CHECK(has_values(leaf.grad(), {1, 2}));
+  CHECK(leaf.grad().storage() != u.storage());
+}
+
+TEST_CASE("gradients that a hook sees share memory with nothing, and what it throws ends the sweep") {
+  const NoLeaks leaks;
+  auto a = ones<double>({2, 2}).requires_grad(), b = ones<double>({2, 2}).requires_grad(), c = ones<double>({2, 2}).requires_grad();
+  backward(sum((a + b) * c), {}, false, [&](const Node& leaf) {
+    for (auto* each : {&a, &b, &c})
+      if (each->node().get() == &leaf) {  // as a sum over ranks does
+        auto g = each->grad();
+        assign(g, full<double>({2, 2}, 7));
+      }
+  });
+  for (auto* each : {&a, &b, &c}) CHECK(has_values(each->grad(), {7, 7, 7, 7}));
+  CHECK_THROWS_WITH(backward(sum(a + b), {}, false, [](const Node&) { fail<Error>("hook", "enough"); }), ContainsSubstring("ttt::hook: enough"));
+  CHECK_FALSE(in_sweep());
 }

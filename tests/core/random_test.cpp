@@ -1,5 +1,6 @@
 #include "tttlib/core/random.hpp"
 
+#include <thread>
 #include <vector>
 
 #include "catch.hpp"
@@ -49,6 +50,23 @@ TEST_CASE("the seed decides, and each call takes a stream of its own") {
   CHECK(a != b);
   manual_seed(2);
   CHECK(rand<double>({100}).to_vector() != a);
+}
+
+TEST_CASE("a thread may draw from a generator of its own") {
+  manual_seed(1);
+  const auto a = rand<double>({100}).to_vector(), b = rand<double>({100}).to_vector();
+  manual_seed(1);
+  Generator mine;
+  mine.seed = 1;
+  {
+    const GeneratorGuard guard(mine);
+    CHECK(rand<double>({100}).to_vector() == a);
+    std::thread([&] { CHECK(default_generator().next_stream == 0); }).join();  // others have the program's
+  }
+  CHECK(mine.next_stream == 1);
+  CHECK(rand<double>({100}).to_vector() == a);
+  const GeneratorGuard guard(mine);
+  CHECK(rand<double>({100}).to_vector() == b);
 }
 
 namespace {

@@ -1,6 +1,8 @@
-// What the CUDA runtime's statuses become: who failed, on which GPU, and what the program can still do. Needs the toolkit, no GPU.
+// What the CUDA runtime's statuses become: who failed, on which GPU, and what the program can still do; and the libraries that are loaded
+// when they are needed. Needs the toolkit, no GPU.
 #include "catch.hpp"
-#include "tttlib/backend/cuda/gpu.cuh"
+#include "tttlib/backend/cuda/blas_handle.cuh"
+#include "tttlib/backend/cuda/nccl.cuh"
 
 using namespace ttt;
 using namespace ttt::cuda_backend;
@@ -25,3 +27,33 @@ TEST_CASE("a GPU that is gone is a DeviceError that says so") {
     CHECK_THROWS_WITH(check(status, "sum", 1), ContainsSubstring(". Hint: start it again from its last checkpoint; nvidia-smi shows the state of the GPU"));
   }
 }
+
+TEST_CASE("cuBLAS is loaded when it is needed") {
+  CHECK(cublas("matmul").lt.matmul != nullptr);
+  CHECK(std::string(cublas("matmul").status_string(CUBLAS_STATUS_NOT_INITIALIZED)) == "the library was not initialized");
+  CHECK_THROWS_WITH(check(CUBLAS_STATUS_ALLOC_FAILED, "matmul", 1), "ttt::matmul: cuBLAS failed on cuda:1: the resource allocation failed");
+}
+
+TEST_CASE("a library that is missing, or too old, is a DeviceError of one line") {
+  const auto load = [] { DynamicLibrary("matmul", "cuBLAS", {"libcublas.so.0", "libcublas.so.1"}); };
+  CHECK_THROWS_AS(load(), DeviceError);
+  CHECK_THROWS_WITH(load(), "ttt::matmul: cuBLAS cannot be loaded: libcublas.so.0: cannot open shared object file: No such file or directory. "
+                            "Hint: install it, or put the folder of libcublas.so.0 into LD_LIBRARY_PATH");
+  const DynamicLibrary mathematics("matmul", "libm", {"libm.so.0", "libm.so.6"});  // the first that is there
+  double (*const cosine)(double) = mathematics["cos"];
+  CHECK(cosine(0) == 1);
+  CHECK_THROWS_WITH(mathematics["cosinus"], "ttt::matmul: libm has no function cosinus. Hint: it is older than the one this program was built with");
+}
+
+#if __has_include(<nccl.h>)
+TEST_CASE("NCCL is loaded when it is needed, and its statuses are errors") {
+  try {
+    CHECK(nccl("all_reduce").all_reduce != nullptr);
+  } catch (const DeviceError& e) {
+    WARN("skipped: " << e.what());
+    return;
+  }
+  CHECK_NOTHROW(check(ncclSuccess, "all_reduce", 0));
+  CHECK_THROWS_WITH(check(ncclInvalidUsage, "all_reduce", 1), ContainsSubstring("ttt::all_reduce: NCCL failed on cuda:1: invalid usage"));
+}
+#endif

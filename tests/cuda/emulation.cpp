@@ -1,6 +1,7 @@
 // The emulated GPU's tables, compiled once, and its registration when the test program starts.
 #include "emulation.hpp"
 
+#include "tttlib/backend/communicator.hpp"
 #include "tttlib/backend/cuda/attention_cores.hpp"
 #include "tttlib/backend/cuda/conv.hpp"
 #include "tttlib/backend/cuda/elementwise.hpp"
@@ -15,6 +16,17 @@
 #include "tttlib/core/storage.hpp"
 
 namespace emulation {
+
+namespace {
+/// What NCCL does for real GPUs.
+class EmulatedSums : public LocalCommunicator {
+  using LocalCommunicator::LocalCommunicator;
+  void add_shares(int rank) override {
+    const Access access;
+    LocalCommunicator::add_shares(rank);
+  }
+};
+}  // namespace
 
 void register_device() {
   cuda_allocator().allocate = [](std::size_t bytes, int index) {
@@ -37,8 +49,8 @@ void register_device() {
     std::free(block);
   };
   CudaRuntime& runtime = cuda_runtime();
-  runtime.device_count = [] { return 1; };
-  runtime.why_unavailable = [] { return std::string("the emulation has one"); };
+  runtime.device_count = [] { return 2; };  // in one memory
+  runtime.why_unavailable = [] { return std::string("the emulation has two"); };
   runtime.name = [](int) { return std::string("emulated by the CPU"); };
   runtime.launches = [](int) { return launches().load(); };
   runtime.synchronize = [](int) {};
@@ -65,6 +77,7 @@ void register_device() {
     allocator().release(static_cast<Graph*>(graph)->memory);
     delete static_cast<Graph*>(graph);
   };
+  runtime.make_communicator = [](const std::vector<Device>& gpus) -> std::unique_ptr<Communicator> { return std::make_unique<EmulatedSums>(gpus); };
   cuda_backend::register_cuda_verbs<Launcher>();
 }
 

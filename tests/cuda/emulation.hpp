@@ -208,7 +208,7 @@ inline std::atomic<std::int64_t>& pinned_bytes() {
   return bytes;
 }
 
-/// Makes the emulated GPU known as cuda:0 (emulation.cpp).
+/// Makes the emulated GPU known as cuda:0 and, for what runs on several, as cuda:1 (emulation.cpp).
 void register_device();
 
 }  // namespace emulation

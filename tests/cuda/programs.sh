@@ -24,6 +24,12 @@ expect 0 "$accuracy" "${train[@]}" "${gpu[@]}" --out "$work/run" --eval
 expect 0 "test accuracy" "${train[@]}" --device cpu --out "$work/run" --resume
 expect_error "ttt::cuda: no such GPU: cuda:63 of " "${train[@]}" --device cuda:63 --out "$work/other"
 
+if [ -n "$suffix" ]; then  # the emulation has two
+  expect 0 "computed on cuda:0 (emulated by the CPU), cuda:1 (emulated by the CPU), " "${train[@]}" --device cuda:0,cuda:1 --out "$work/two"
+  expect_error "ttt::train: steps on several devices are not captured as graphs" "${train[@]}" --device cuda:0,cuda:1 --graph --out "$work/three"
+fi
+expect_error "ttt::make_communicator: two ranks on one GPU: cuda:0" "${train[@]}" --device cuda:0,cuda:0 --out "$work/other"
+
 expect 0 "computed on cuda:0 (" "$(program visualize)" --weights "$work/run/best.safetensors" "${tiny[@]}" "${gpu[@]}" --out "$work/picture"
 for file in report.html gradient_magnitude.png implicit_attention.png kernels.png; do
   [ -s "$work/picture/$file" ] || { echo "FAIL: no $file"; failures=$((failures + 1)); }

@@ -103,6 +103,36 @@ TEST_CASE("batches do not depend on workers or prefetch") {
       CHECK(contents(DataLoader(dataset, random_options(workers, prefetch)), 7) == expected);
 }
 
+TEST_CASE("ranks get equal parts of every batch, in its order") {
+  const auto dataset = std::make_shared<const ImageDataset>(counting_dataset(44));
+  LoaderOptions options = random_options();
+  options.drop_last = true;
+  const Contents whole = contents(DataLoader(dataset, options), 1);
+  for (const int ranks : {1, 2, 4}) {
+    Contents together;
+    std::vector<DataLoader::Epoch> epochs;
+    for (int rank = 0; rank < ranks; ++rank) {
+      options.rank = rank;
+      options.ranks = ranks;
+      const DataLoader loader(dataset, options);
+      CHECK(loader.batches_per_epoch() == 5);
+      epochs.push_back(loader.epoch(1));
+    }
+    for (int batch = 0; batch < 5; ++batch)
+      for (DataLoader::Epoch& epoch : epochs) {
+        const std::optional<Batch> part = epoch.next();
+        REQUIRE(part);
+        CHECK(part->labels.numel() == 8 / ranks);
+        together.images.insert(together.images.end(), part->images.data(), part->images.data() + part->images.numel());
+        together.labels.insert(together.labels.end(), part->labels.data(), part->labels.data() + part->labels.numel());
+        together.indices.insert(together.indices.end(), part->indices.begin(), part->indices.end());
+      }
+    CHECK(together.images == whole.images);
+    CHECK(together.labels == whole.labels);
+    CHECK(together.indices == whole.indices);
+  }
+}
+
 TEST_CASE("an epoch can be entered in the middle") {
   const DataLoader loader(counting_dataset(101), random_options(2));
   const Contents whole = contents(loader, 2);
@@ -147,6 +177,9 @@ TEST_CASE("a loader refuses options and data that cannot work") {
   CHECK(complaint(dataset, {.prefetch = 0}) == "ttt::DataLoader: prefetch must be positive: 0");
   CHECK(complaint(dataset, {.augment = {.crop_padding = -4}}) ==
         "ttt::DataLoader: crop_padding must not be negative: -4");
+  CHECK(complaint(dataset, {.batch_size = 4, .rank = 2, .ranks = 2}) == "ttt::DataLoader: no such rank: 2 of 2");
+  CHECK(complaint(dataset, {.batch_size = 4, .rank = 0, .ranks = 3}) ==
+        "ttt::DataLoader: batches of 4 images cannot be shared equally by 3 ranks");
   CHECK(complaint({}, {}) == "ttt::DataLoader: the data set is empty");
   CHECK(complaint(dataset, {.batch_size = 11, .drop_last = true}) ==
         "ttt::DataLoader: drop_last leaves no batch: 10 images, batch_size 11");

@@ -64,6 +64,15 @@ if command -v python3 > /dev/null && command -v chromium > /dev/null; then
   expect 0 "ok: $work/run/report.html" python3 "$(dirname "$0")/../browser/check_reports.py" "$work/run/report.html"
 fi
 
+# Two ranks share the batches, and go on where one rank stopped.
+expect 0 "computed on cpu, cpu, " "$train" "${small[@]}" --device cpu,cpu --out "$work/ranks"
+expect 0 "<dt>Device</dt><dd>cpu, cpu</dd>" cat "$work/ranks/report.html"
+expect 0 "test accuracy" "$train" "${small[@]}" --out "$work/ranks" --resume
+expect_error "ttt::DataLoader: batches of 8 images cannot be shared equally by 3 ranks" "$train" "${small[@]}" --device cpu,cpu,cpu --out "$work/three"
+for devices in cpu, ,cpu cpu,,cpu cpu,gpu; do
+  expect_error "--device: must be cpu, cuda or cuda:N, or several with commas between: $devices" "$train" "${small[@]}" --device $devices
+done
+
 # What a resumed run must have in common with the first; numbers count in full.
 expect_error "belongs to another run: it has lr 0.001; this run has lr 0.5. Hint: " "$train" "${small[@]}" --lr 0.5 --out "$work/run" --resume
 expect_error "it has lr 0.001; this run has lr 0.0010000001" "$train" "${small[@]}" --lr 0.0010000001 --out "$work/run" --resume

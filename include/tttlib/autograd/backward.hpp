@@ -44,34 +44,50 @@ void Tensor<T>::set_grad(const Tensor& grad) const {
   leaf->grad = grad.detach();
 }
 
+/// Told of a leaf as soon as its `.grad()` has all that a backward pass adds to it, while the pass goes on.
+using LeafHook = std::function<void(const Node& leaf)>;
+
+/// `output.backward(cotangent, retain_graph)`. With a hook leaves get their gradients one after the other: if the pass
+/// throws, those it has told of keep theirs.
 template <class T>
-void Tensor<T>::backward(const Tensor& cotangent, bool retain_graph) const {
+void backward(const Tensor<T>& output, const Tensor<T>& cotangent, bool retain_graph, const LeafHook& on_leaf) {
   if (detail::open_transforms() > 0)
     fail<GradError>("backward", "called inside a function under grad or vjp", "use grad(f)(x) there");
-  if (!node_)
-    fail<GradError>("backward", concat("nothing to differentiate: ", shape_, " has no history"),
+  if (!output.is_tracked())
+    fail<GradError>("backward", concat("nothing to differentiate: ", output.shape(), " has no history"),
                     "mark inputs with requires_grad()");
-  if (!cotangent.defined() && numel() != 1)
-    fail<GradError>("backward", concat("the tensor must be a scalar, it is ", shape_),
+  if (!cotangent.defined() && output.numel() != 1)
+    fail<GradError>("backward", concat("the tensor must be a scalar, it is ", output.shape()),
                     "pass a cotangent of that shape");
-  detail::require_cotangent("backward", *this, cotangent);
+  detail::require_cotangent("backward", output, cotangent);
   NoGradGuard guard;
-  const std::vector<SweepRoot> roots{{node_, cotangent.defined() ? cotangent.detach() : ones_like(*this)}};
+  const std::vector<SweepRoot> roots{{output.node(), cotangent.defined() ? cotangent.detach() : ones_like(output)}};
   SweepOrder order(roots, 0);
   std::vector<Node*> targets;
   for (const auto& node : order.nodes())
     if (dynamic_cast<LeafNode*>(node.get())) targets.push_back(node.get());
-  const std::vector<TensorBase> found = sweep(roots, order, targets, !retain_graph);
-  for (std::size_t i = 0; i < targets.size(); ++i) {
+  const auto give = [&](std::size_t i, TensorBase g) {
     auto* leaf = static_cast<LeafNode*>(targets[i]);
-    const TensorBase& g = found[i];
-    if (!g.defined()) continue;
+    if (!g.defined()) return;
     // What reaches a leaf may be a view, or shared with another leaf or the cotangent: then the leaf takes a
     // copy.
     const bool ours = g.storage().use_count() == 1 && g.is_contiguous();
     if (leaf->grad.defined()) leaf->grad = detail::accumulate(leaf->grad, g, /*owned=*/true);
     else leaf->grad = ours ? g : detail::owned_sum(leaf->output, g);
-  }
+  };
+  TargetHook on_complete;
+  if (on_leaf)
+    on_complete = [&](std::size_t i, TensorBase& g) {
+      give(i, std::exchange(g, {}));
+      on_leaf(*targets[i]);
+    };
+  std::vector<TensorBase> found = sweep(roots, order, targets, !retain_graph, on_complete);
+  for (std::size_t i = 0; i < targets.size(); ++i) give(i, std::exchange(found[i], {}));
+}
+
+template <class T>
+void Tensor<T>::backward(const Tensor& cotangent, bool retain_graph) const {
+  ttt::backward(*this, cotangent, retain_graph, {});
 }
 
 struct GradOptions {

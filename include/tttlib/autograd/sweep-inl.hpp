@@ -24,8 +24,30 @@ TTTLIB_INLINE SweepOrder::SweepOrder(const std::vector<SweepRoot>& roots, std::u
   for (std::size_t i = 0; i < nodes_.size(); ++i) seen_[nodes_[i].get()] = i;
 }
 
+namespace detail {
+
+/// A target is complete when the oldest node that uses it has been pulled: nobody else adds to its cotangent.
+struct Completion {
+  std::size_t oldest_user, target, position;  // one that nobody uses is complete from the start: npos
+};
+/// In the order in which the sweep will pass them.
+inline std::vector<Completion> completions(SweepOrder& order, const std::vector<Node*>& targets) {
+  const std::vector<std::shared_ptr<Node>>& nodes = order.nodes();
+  std::vector<std::size_t> oldest_user(nodes.size(), SweepOrder::npos);
+  for (std::size_t i = nodes.size(); i-- > order.older();)
+    for (const Edge& edge : nodes[i]->inputs)
+      if (edge.node) oldest_user[order.position(edge.node.get())] = i;
+  std::vector<Completion> all;
+  for (std::size_t target = 0; target < targets.size(); ++target)
+    if (const std::size_t at = order.position(targets[target]); at != SweepOrder::npos) all.push_back({oldest_user[at], target, at});
+  std::stable_sort(all.begin(), all.end(), [](const Completion& a, const Completion& b) { return a.oldest_user > b.oldest_user; });
+  return all;
+}
+
+}  // namespace detail
+
 TTTLIB_INLINE std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots, SweepOrder& order,
-                                            const std::vector<Node*>& targets, bool release) {
+                                            const std::vector<Node*>& targets, bool release, const TargetHook& on_complete) {
   std::vector<std::shared_ptr<Node>>& nodes = order.nodes();
   std::vector<bool> is_target(nodes.size()), wanted(nodes.size());
   for (Node* target : targets)
@@ -63,9 +85,17 @@ TTTLIB_INLINE std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots,
       in_sweep() = inside;
     }
   } restore_trail;
+  const std::vector<detail::Completion> completions =
+      on_complete ? detail::completions(order, targets) : std::vector<detail::Completion>();
+  auto completion = completions.begin();
+  const auto tell_completed = [&](std::size_t done) {  // nodes from `done` on have been pulled
+    for (; completion != completions.end() && completion->oldest_user >= done; ++completion)
+      on_complete(completion->target, cotangents[completion->position].value);
+  };
   std::vector<bool> needs;
   std::vector<TensorBase> pulled;
   for (std::size_t i = nodes.size(); i-- > order.older();) {
+    tell_completed(i + 1);
     const std::shared_ptr<Node> node = nodes[i];
     if (!is_target[i]) nodes[i] = nullptr;
     if (!wanted[i] || !cotangents[i].value.defined()) continue;
@@ -118,6 +148,7 @@ TTTLIB_INLINE std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots,
     }
     if (release) node->release();
   }
+  tell_completed(0);
 
   std::vector<TensorBase> results;
   for (Node* target : targets) {

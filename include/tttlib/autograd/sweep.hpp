@@ -1,6 +1,7 @@
 #pragma once
 /// The backward sweep: walks nodes (not paths) from newest to oldest, with loops, and frees as it goes.
 
+#include <functional>
 #include <unordered_map>
 #include <vector>
 
@@ -37,10 +38,14 @@ class SweepOrder {
   std::size_t older_ = 0;
 };
 
+/// Told the number of a target, and its cotangent, as soon as nothing is added to that any more, while the sweep goes on. It may take
+/// the cotangent out if the target is a leaf.
+using TargetHook = std::function<void(std::size_t target, TensorBase& cotangent)>;
+
 /// Cotangents of `targets` (undefined where none arrives). Recorded iff grad mode is on at the call.
 /// With `release`, saved values are dropped as the sweep passes and a second sweep throws GradError.
 std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots, SweepOrder& order,
-                              const std::vector<Node*>& targets, bool release);
+                              const std::vector<Node*>& targets, bool release, const TargetHook& on_complete = {});
 
 }  // namespace ttt
 

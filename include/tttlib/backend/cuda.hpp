@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,8 @@ namespace ttt {
 struct CudaMemory {
   std::size_t in_use = 0, peak = 0, cached = 0, limit = 0;
 };
+
+class Communicator;  // backend/communicator.hpp
 
 /// What the CUDA backend can do beyond verbs; filled in by tttlib::cuda when a program starts.
 struct CudaRuntime {
@@ -33,6 +36,7 @@ struct CudaRuntime {
   void (*end_capture)(void* graph) = nullptr;
   void (*replay)(void* graph) = nullptr;
   void (*destroy_graph)(void* graph) = nullptr;
+  std::unique_ptr<Communicator> (*make_communicator)(const std::vector<Device>& gpus) = nullptr;
 };
 inline CudaRuntime& cuda_runtime() {
   static CudaRuntime runtime;

@@ -72,10 +72,29 @@ struct Generator {
   std::atomic<std::uint64_t> seed{0};
   std::atomic<std::uint64_t> next_stream{0};
 };
-inline Generator& default_generator() {
-  static Generator generator;
+namespace detail {
+/// What a guard of this thread put in its place; null: the program's.
+inline Generator*& guarded_generator() {
+  thread_local Generator* generator = nullptr;
   return generator;
 }
+}  // namespace detail
+inline Generator& default_generator() {
+  static Generator generator;
+  return detail::guarded_generator() ? *detail::guarded_generator() : generator;
+}
+
+/// Another default generator on this thread, until the end of the scope.
+class GeneratorGuard {
+ public:
+  explicit GeneratorGuard(Generator& generator) : before_(detail::guarded_generator()) { detail::guarded_generator() = &generator; }
+  ~GeneratorGuard() { detail::guarded_generator() = before_; }
+  GeneratorGuard(const GeneratorGuard&) = delete;
+  GeneratorGuard& operator=(const GeneratorGuard&) = delete;
+
+ private:
+  Generator* before_;
+};
 
 /// Restarts the default generator.
 inline void manual_seed(std::uint64_t seed) {

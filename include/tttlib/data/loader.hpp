@@ -27,6 +27,7 @@ struct LoaderOptions {
   int prefetch = 2;  ///< batches made ahead
   AugmentOptions augment = {};
   Device device = {};  ///< where images and labels go; workers copy them there while the model computes
+  int rank = 0, ranks = 1;  ///< which part of every batch of `batch_size` images to make, of how many of one size
 
   /// Batches on `to`, and for a GPU as many workers as there are threads, up to 8: one could not keep up with it.
   LoaderOptions& feed(Device to) {
@@ -46,7 +47,7 @@ struct Batch {
 /// change nothing. Copies share the data.
 class DataLoader {
   struct Source {
-    ImageDataset dataset;
+    std::shared_ptr<const ImageDataset> dataset;
     LoaderOptions options;
     Normalizer normalize;
   };
@@ -96,13 +97,16 @@ class DataLoader {
   };
 
   /// Throws Error for options out of range, an empty data set, or pixels, labels and sizes that do not agree.
-  DataLoader(ImageDataset dataset, const LoaderOptions& options) {
-    check(dataset, options);
-    const Normalizer normalize(dataset);
+  DataLoader(ImageDataset dataset, const LoaderOptions& options)
+      : DataLoader(std::make_shared<const ImageDataset>(std::move(dataset)), options) {}
+  /// The same for data that others have too.
+  DataLoader(std::shared_ptr<const ImageDataset> dataset, const LoaderOptions& options) {
+    check(*dataset, options);
+    const Normalizer normalize(*dataset);
     source_ = std::make_shared<const Source>(Source{std::move(dataset), options, normalize});
   }
 
-  const ImageDataset& dataset() const { return source_->dataset; }
+  const ImageDataset& dataset() const { return *source_->dataset; }
   const LoaderOptions& options() const { return source_->options; }
 
   std::int64_t batches_per_epoch() const {
@@ -123,6 +127,9 @@ class DataLoader {
   static void check(const ImageDataset& dataset, const LoaderOptions& options) {
     const auto refuse = [](const std::string& what) { fail<Error>("DataLoader", what); };
     if (options.batch_size < 1) refuse(concat("batch_size must be positive: ", options.batch_size));
+    if (options.rank < 0 || options.rank >= options.ranks) refuse(concat("no such rank: ", options.rank, " of ", options.ranks));
+    if (options.batch_size % options.ranks != 0)
+      refuse(concat("batches of ", options.batch_size, " images cannot be shared equally by ", options.ranks, " ranks"));
     if (options.workers < 0) refuse(concat("workers must not be negative: ", options.workers));
     if (options.prefetch < 1) refuse(concat("prefetch must be positive: ", options.prefetch));
     if (options.augment.crop_padding < 0)
@@ -153,10 +160,11 @@ class DataLoader {
 
   static Batch make_batch(const Source& source, const std::vector<std::int64_t>& order, std::int64_t epoch,
                           std::int64_t number) {
-    const ImageDataset& data = source.dataset;
+    const ImageDataset& data = *source.dataset;
     const LoaderOptions& options = source.options;
-    const std::int64_t begin = number * options.batch_size;
-    const std::int64_t end = std::min(begin + options.batch_size, data.size());
+    const std::int64_t share = options.batch_size / options.ranks;
+    const std::int64_t begin = std::min(number * options.batch_size + options.rank * share, data.size());
+    const std::int64_t end = std::min(begin + share, data.size());
     Batch batch;
     batch.indices.assign(order.begin() + begin, order.begin() + end);
     batch.images = host_tensor<float>({end - begin, data.height, data.width, 3}, options.device);

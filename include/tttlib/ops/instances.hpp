@@ -34,6 +34,7 @@
   KEYWORD Tensor<T> Tensor<T>::grad() const;                                                                          \
   KEYWORD void Tensor<T>::zero_grad();                                                                                \
   KEYWORD void Tensor<T>::set_grad(const Tensor<T>&) const;                                                           \
+  KEYWORD void backward<T>(const Tensor<T>&, const Tensor<T>&, bool, const LeafHook&);                                \
   KEYWORD void Tensor<T>::backward(const Tensor<T>&, bool) const;
 
 #define TTT_MOVEMENT_INSTANCES(KEYWORD, T)                                                                            \

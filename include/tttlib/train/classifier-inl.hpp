@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 
 #include "tttlib/io/folder.hpp"
@@ -11,6 +13,7 @@
 #include "tttlib/optim/schedule.hpp"
 #include "tttlib/train/classifier.hpp"
 #include "tttlib/train/progress.hpp"
+#include "tttlib/train/rank_threads.hpp"
 
 namespace ttt {
 
@@ -59,13 +62,40 @@ TTTLIB_INLINE Evaluation evaluate(Module<float>& model, const ImageDataset& data
 
 namespace detail {
 
+/// What one rank of a training has.
+struct TrainingRank {
+  TrainingRank(Module<float>& replica, int rank, Communicator* communicator, const std::shared_ptr<const ImageDataset>& train, LoaderOptions loading,
+               const TrainOptions& options)
+      : model(replica),
+        loader(train, share(loading, rank, communicator, replica)),
+        optimizer(param_groups(model, {.weight_decay = options.weight_decay}), {.lr = options.lr}),
+        sums(communicator ? std::make_unique<GradientSums<float>>(*communicator, rank, model.parameters()) : nullptr),
+        step(model, options.label_smoothing, options.clip_grad, options.cuda_graph, sums.get()) {}
+  static LoaderOptions share(LoaderOptions loading, int rank, const Communicator* communicator, Module<float>& model) {
+    loading.rank = rank;
+    loading.ranks = communicator ? communicator->ranks() : 1;
+    return loading.feed(model.device());
+  }
+  Module<float>& model;
+  DataLoader loader;
+  AdamW<float> optimizer;
+  std::unique_ptr<GradientSums<float>> sums;  // null: this rank is alone
+  TrainStep step;
+  std::optional<DataLoader::Epoch> epoch;
+  std::optional<Batch> batch;
+  StepNumbers numbers;
+};
+
 /// Repeats a step whose loss or gradient was not finite with anomaly mode on, which throws at the first bad op.
-[[noreturn]] inline void explain_nan(Module<float>& model, const Batch& batch, const TrainOptions& options,
-                                     std::uint64_t random_stream, std::int64_t step, double loss) {
+[[noreturn]] inline void explain_nan(RankThreads& threads, std::deque<TrainingRank>& ranks, const TrainOptions& options, std::uint64_t random_stream,
+                                     std::int64_t step) {
   default_generator().next_stream = random_stream;
   AnomalyGuard guard;
-  cross_entropy(model(batch.images), batch.labels, {.label_smoothing = options.label_smoothing}).backward();
-  fail<Error>("train", concat("the loss or its gradient is not finite in step ", step, ": loss ", loss), "lower the learning rate");
+  threads.run([&](int rank) {
+    const TrainingRank& mine = ranks[static_cast<std::size_t>(rank)];
+    cross_entropy(mine.model(mine.batch->images), mine.batch->labels, {.label_smoothing = options.label_smoothing}).backward();
+  });
+  fail<Error>("train", concat("the loss or its gradient is not finite in step ", step, ": loss ", ranks[0].numbers.loss), "lower the learning rate");
 }
 
 /// Swaps averaged weights into a model for one scope.
@@ -124,15 +154,30 @@ inline std::string run_identity(const TrainOptions& o, const ImageDataset& train
 
 TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageDataset& train, const ImageDataset& test,
                                            const TrainOptions& options, const std::function<bool()>& should_stop) {
+  return train_classifier(std::vector<Module<float>*>{&model}, train, test, options, should_stop);
+}
+
+TTTLIB_INLINE TrainResult train_classifier(const std::vector<Module<float>*>& replicas, const ImageDataset& train, const ImageDataset& test,
+                                           const TrainOptions& options, const std::function<bool()>& should_stop) {
+  std::vector<Device> devices;
+  for (Module<float>* replica : replicas) {
+    if (std::count(replicas.begin(), replicas.end(), replica) > 1)
+      fail<Error>("train", concat("one model for several ranks, of ", replicas.size()), "every rank needs a model of its own");
+    devices.push_back(replica->device());
+  }
+  const std::unique_ptr<Communicator> communicator = devices.size() == 1 ? nullptr : make_communicator(devices);
   LoaderOptions loading;
   loading.batch_size = options.batch_size;
   loading.shuffle = loading.drop_last = true;
   loading.seed = options.seed;
   loading.augment.crop_padding = options.crop_padding;
   loading.augment.flip = options.flip;
-  loading.feed(model.device());
-  const DataLoader loader(train, loading);
-  const std::int64_t batches = loader.batches_per_epoch();
+  std::deque<detail::TrainingRank> ranks;
+  const auto data = std::make_shared<const ImageDataset>(train);
+  for (Module<float>* replica : replicas) ranks.emplace_back(*replica, static_cast<int>(ranks.size()), communicator.get(), data, loading, options);
+  Module<float>& model = ranks[0].model;
+  AdamW<float>& optimizer = ranks[0].optimizer;
+  const std::int64_t batches = ranks[0].loader.batches_per_epoch();
 
   std::error_code error;
   const auto has = [&](const char* file) { return std::filesystem::exists(options.out + "/" + file, error); };
@@ -145,7 +190,6 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
   const std::string state_path = options.out + "/training_state.safetensors";
   const std::string identity = detail::run_identity(options, train, test);
 
-  AdamW<float> optimizer(param_groups(model, {.weight_decay = options.weight_decay}), {.lr = options.lr});
   std::unique_ptr<Ema<float>> ema;
   if (options.ema > 0) ema = std::make_unique<Ema<float>>(model, options.ema);
   CosineSchedule schedule;
@@ -166,26 +210,36 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
     if (occupied) std::filesystem::remove(first);
   }
 
+  for (detail::TrainingRank& rank : ranks) {
+    if (&rank != &ranks[0]) {
+      rank.model.load_state_dict(model.state_dict());
+      rank.optimizer.load_state_dict(optimizer.state_dict());
+    }
+    rank.model.train();
+  }
   ProgressBar progress;
+  RankThreads threads(communicator.get());
   bool started = false;
-  TrainStep step(model, options.label_smoothing, options.clip_grad, options.cuda_graph);
-  model.train();
   while (state.epoch < options.epochs) {
     const std::string title = concat("epoch ", state.epoch + 1, "/", options.epochs);
-    auto epoch = loader.epoch(state.epoch, state.batch);
+    for (detail::TrainingRank& rank : ranks) rank.epoch.emplace(rank.loader.epoch(state.epoch, state.batch));
     auto start = std::chrono::steady_clock::now();
-    for (const Batch& batch : epoch) {
+    while (state.batch < batches) {
       const std::uint64_t random_stream = default_generator().next_stream;
-      optimizer.set_lr(schedule(state.step));
-      const StepNumbers numbers = step(batch);
-      if (!numbers.finite()) detail::explain_nan(model, batch, options, random_stream, state.step, numbers.loss);
-      optimizer.step(numbers.scale);
+      threads.run([&](int rank) {
+        detail::TrainingRank& mine = ranks[static_cast<std::size_t>(rank)];
+        mine.batch = mine.epoch->next();
+        mine.optimizer.set_lr(schedule(state.step));
+        mine.numbers = mine.step(*mine.batch);  // the same on all ranks
+        if (mine.numbers.finite()) mine.optimizer.step(mine.numbers.scale);
+      });
+      const StepNumbers& numbers = ranks[0].numbers;
+      if (!numbers.finite()) detail::explain_nan(threads, ranks, options, random_stream, state.step);
       if (ema) ema->update(model);
       if (!started) progress.line(fmt::format("first step done, loss {:.4f}", numbers.loss));
       started = true;
-      const std::int64_t images = batch.labels.numel();
-      state.loss_sum += numbers.loss * static_cast<double>(images);
-      state.images += images;
+      state.loss_sum += numbers.loss * static_cast<double>(options.batch_size);
+      state.images += options.batch_size;
       ++state.batch;
       ++state.step;
       const auto now = std::chrono::steady_clock::now();
@@ -204,6 +258,7 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
         return result;
       }
     }
+    for (detail::TrainingRank& rank : ranks) rank.epoch.reset(), rank.batch.reset();
     EpochMetrics metrics;
     {
       const detail::UseEma averaged(model, ema.get());

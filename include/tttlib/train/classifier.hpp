@@ -48,6 +48,13 @@ struct TrainResult {
 TrainResult train_classifier(Module<float>& model, const ImageDataset& train, const ImageDataset& test,
                              const TrainOptions& options, const std::function<bool()>& should_stop = {});
 
+/// The same on several devices at once, with a rank for each: every rank takes an equal share of each batch, gradients are summed while the
+/// backward pass goes on, and all make the same step. `replicas` are models of one kind, each on its device; they take the weights of the first,
+/// which evaluates and saves. The run is that of one device, but for rounding and random layers; it may be resumed on any number of them. Throws
+/// also Error if the batch cannot be shared equally, and what make_communicator and a rank that fails throw.
+TrainResult train_classifier(const std::vector<Module<float>*>& replicas, const ImageDataset& train, const ImageDataset& test,
+                             const TrainOptions& options, const std::function<bool()>& should_stop = {});
+
 }  // namespace ttt
 
 #if !defined(TTTLIB_COMPILED)

@@ -9,6 +9,7 @@
 #include "tttlib/nn/module.hpp"
 #include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/optim/param_groups.hpp"
+#include "tttlib/train/gradient_sums.hpp"
 
 namespace ttt {
 
@@ -24,9 +25,11 @@ struct StepNumbers {
 /// bits with one launch; batches must have one size then. The model has to outlive it.
 class TrainStep {
  public:
-  /// Throws DeviceError if a graph is asked for and the model is not on a GPU.
-  TrainStep(Module<float>& model, double label_smoothing, double clip_grad, bool as_graph = false)
-      : model_(model), smoothing_(label_smoothing), clip_grad_(clip_grad) {
+  /// With `sums`, which have to outlive it, of the batches of all ranks together. Throws DeviceError if a graph is asked for and the model
+  /// is not on a GPU, Error for a graph with sums over ranks.
+  TrainStep(Module<float>& model, double label_smoothing, double clip_grad, bool as_graph = false, GradientSums<float>* sums = nullptr)
+      : model_(model), smoothing_(label_smoothing), clip_grad_(clip_grad), sums_(sums) {
+    if (as_graph && sums) fail<Error>("train", "steps on several devices are not captured as graphs", "use one GPU, or no graph");
     if (as_graph) graph_.emplace(model.device());
   }
 
@@ -55,9 +58,9 @@ class TrainStep {
   void run(const Tensor<float>& images, const Tensor<std::int64_t>& labels) {
     model_.zero_grad();
     const Tensor<float> loss = cross_entropy(model_(images), labels, {.label_smoothing = smoothing_});  // []
-    loss.backward();
+    if (sums_) loss_ = sums_->backward(loss);
+    else loss.backward(), loss_ = loss.detach();
     grads_ = grad_norm(model_.parameters(), clip_grad_);
-    loss_ = loss.detach();
   }
   void capture(const Batch& batch) {
     images_ = Tensor<float>(batch.images.shape(), batch.images.device());
@@ -68,6 +71,7 @@ class TrainStep {
 
   Module<float>& model_;
   double smoothing_, clip_grad_;
+  GradientSums<float>* sums_;  // null: this rank is alone
   bool warm_ = false, captured_ = false;  // what the first step makes once must not be made in a capture
   Tensor<float> images_, loss_;
   Tensor<std::int64_t> labels_;

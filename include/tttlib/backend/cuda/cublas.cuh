@@ -2,8 +2,6 @@
 /// Products by cuBLAS: float and double in full precision (no TF32), bf16 on tensor cores with sums in float; products of float or
 /// bf16 with a bias by cuBLASLt, where the bias has the result's type.
 
-#include <cublasLt.h>
-
 #include <algorithm>
 #include <array>
 #include <map>
@@ -21,30 +19,30 @@ inline cudaDataType_t blas_type(DType type) {
 }
 
 template <class T>
-cublasStatus_t gemm(cublasHandle_t h, const Gemm<T>& g) {
+cublasStatus_t gemm(const Cublas& blas, cublasHandle_t h, const Gemm<T>& g) {
   const T one = 1;
   const cublasComputeType_t sums = std::is_same_v<T, double> ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
-  return cublasGemmStridedBatchedEx_64(h, operation(g.transpose_a), operation(g.transpose_b), g.m, g.n, g.k, &one, g.a.data, blas_type(g.a.type),
-                                       g.a.leading, g.a.step, g.b.data, blas_type(g.b.type), g.b.leading, g.b.step, &g.beta, g.c.data,
-                                       blas_type(g.c.type), g.c.leading, g.c.step, g.batch, sums, CUBLAS_GEMM_DEFAULT);
+  return blas.gemm(h, operation(g.transpose_a), operation(g.transpose_b), g.m, g.n, g.k, &one, g.a.data, blas_type(g.a.type), g.a.leading, g.a.step,
+                   g.b.data, blas_type(g.b.type), g.b.leading, g.b.step, &g.beta, g.c.data, blas_type(g.c.type), g.c.leading, g.c.step, g.batch, sums,
+                   CUBLAS_GEMM_DEFAULT);
 }
 
 /// The descriptions that cuBLASLt wants of C = op(A)·op(B) + bias, for as long as it lives.
 class LtProduct {
  public:
-  explicit LtProduct(const Gemm<float>& g) {
+  LtProduct(const CublasLt& lt, const Gemm<float>& g) : lt_(lt) {
     const cublasOperation_t a = operation(g.transpose_a), b = operation(g.transpose_b);
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     const cudaDataType_t bias = blas_type(g.c.type);
-    made_ = cublasLtMatmulDescCreate(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS && set(CUBLASLT_MATMUL_DESC_TRANSA, a) &&
+    made_ = lt_.create_product(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS && set(CUBLASLT_MATMUL_DESC_TRANSA, a) &&
             set(CUBLASLT_MATMUL_DESC_TRANSB, b) && set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) && set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias) &&
             set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, bias) && layout(of_a, g.a, g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k) &&
             layout(of_b, g.b, g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n) && layout(of_c, g.c, g.m, g.n);
   }
   ~LtProduct() {
     for (cublasLtMatrixLayout_t made : {of_a, of_b, of_c})
-      if (made) cublasLtMatrixLayoutDestroy(made);
-    if (product) cublasLtMatmulDescDestroy(product);
+      if (made) lt_.destroy_layout(made);
+    if (product) lt_.destroy_product(product);
   }
   LtProduct(const LtProduct&) = delete;
   LtProduct& operator=(const LtProduct&) = delete;
@@ -56,13 +54,14 @@ class LtProduct {
  private:
   template <class V>
   bool set(cublasLtMatmulDescAttributes_t attribute, const V& value) {
-    return cublasLtMatmulDescSetAttribute(product, attribute, &value, sizeof value) == CUBLAS_STATUS_SUCCESS;
+    return lt_.set_product(product, attribute, &value, sizeof value) == CUBLAS_STATUS_SUCCESS;
   }
   template <class Data>
-  static bool layout(cublasLtMatrixLayout_t& to, const BlasMatrix<Data>& matrix, std::int64_t rows, std::int64_t columns) {
-    return cublasLtMatrixLayoutCreate(&to, blas_type(matrix.type), static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns),
-                                      matrix.leading) == CUBLAS_STATUS_SUCCESS;
+  bool layout(cublasLtMatrixLayout_t& to, const BlasMatrix<Data>& matrix, std::int64_t rows, std::int64_t columns) {
+    return lt_.create_layout(&to, blas_type(matrix.type), static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns), matrix.leading) ==
+           CUBLAS_STATUS_SUCCESS;
   }
+  const CublasLt& lt_;
   bool made_ = false;
 };
 
@@ -74,7 +73,7 @@ struct LtChoice {
 };
 /// cuBLASLt's advice takes tens of microseconds, so it is asked once per shape and alignment. Where a sum is cut into parts, they are
 /// floats: not rounded to the result's type.
-inline const LtChoice& lt_choice(cublasLtHandle_t handle, int index, const Gemm<float>& g, const LtProduct& described) {
+inline const LtChoice& lt_choice(const CublasLt& lt, cublasLtHandle_t handle, int index, const Gemm<float>& g, const LtProduct& described) {
   using Key = std::array<std::int64_t, 14>;
   static thread_local std::map<Key, LtChoice> known;
   const auto alignment = [](const void* p) {
@@ -89,9 +88,9 @@ inline const LtChoice& lt_choice(cublasLtHandle_t handle, int index, const Gemm<
   const auto [at, is_new] = known.try_emplace(key);
   LtChoice& choice = at->second;
   cublasLtMatmulPreference_t preference = nullptr;
-  if (!is_new || cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS) return choice;
+  if (!is_new || lt.create_preference(&preference) != CUBLAS_STATUS_SUCCESS) return choice;
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
-    return cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value) == CUBLAS_STATUS_SUCCESS;
+    return lt.set_preference(preference, attribute, &value, sizeof value) == CUBLAS_STATUS_SUCCESS;
   };
   const auto bytes = [](std::int64_t alignment) { return static_cast<std::uint32_t>(alignment); };
   cublasLtMatmulHeuristicResult_t best{};
@@ -100,11 +99,11 @@ inline const LtChoice& lt_choice(cublasLtHandle_t handle, int index, const Gemm<
       prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, bytes(of_b)) && prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, bytes(of_c)) &&
       prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, bytes(of_c)) &&
       prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)) &&
-      cublasLtMatmulAlgoGetHeuristic(handle, described.product, described.of_a, described.of_b, described.of_c, described.of_c, preference, 1, &best,
-                                     &count) == CUBLAS_STATUS_SUCCESS &&
+      lt.heuristic(handle, described.product, described.of_a, described.of_b, described.of_c, described.of_c, preference, 1, &best, &count) ==
+          CUBLAS_STATUS_SUCCESS &&
       count > 0 && best.state == CUBLAS_STATUS_SUCCESS)
     choice = {true, best.algo, best.workspaceSize};
-  cublasLtMatmulPreferenceDestroy(preference);
+  lt.destroy_preference(preference);
   return choice;
 }
 
@@ -112,14 +111,15 @@ inline const LtChoice& lt_choice(cublasLtHandle_t handle, int index, const Gemm<
 inline bool gemm_with_bias(Gpu&, const char*, const Gemm<double>&) { return false; }
 inline bool gemm_with_bias(Gpu& gpu, const char* op, const Gemm<float>& g) {
   const auto handle = reinterpret_cast<cublasLtHandle_t>(gpu.blas);  // as cuBLAS allows
-  const LtProduct described(g);
+  const CublasLt& lt = cublas(op).lt;
+  const LtProduct described(lt, g);
   if (!described) return false;
-  const LtChoice& choice = lt_choice(handle, gpu.index, g, described);
+  const LtChoice& choice = lt_choice(lt, handle, gpu.index, g, described);
   if (!choice.found) return false;
   const float one = 1, zero = 0;
   void* workspace = choice.workspace > 0 ? gpu.allocator.allocate(choice.workspace) : nullptr;
-  const cublasStatus_t status = cublasLtMatmul(handle, described.product, &one, g.a.data, described.of_a, g.b.data, described.of_b, &zero, g.c.data,
-                                               described.of_c, g.c.data, described.of_c, &choice.algorithm, workspace, choice.workspace, gpu.stream);
+  const cublasStatus_t status = lt.matmul(handle, described.product, &one, g.a.data, described.of_a, g.b.data, described.of_b, &zero, g.c.data,
+                                          described.of_c, g.c.data, described.of_c, &choice.algorithm, workspace, choice.workspace, gpu.stream);
   if (workspace) gpu.allocator.deallocate(workspace, choice.workspace);
   check(status, op, gpu.index);
   return true;
@@ -130,7 +130,7 @@ bool run_gemm(Gpu& gpu, const char* op, const Gemm<T>& product) {
   const std::lock_guard lock(gpu.blas_mutex);  // a handle serves one thread at a time
   const cublasHandle_t handle = blas_handle(gpu, op);
   if (product.bias) return gemm_with_bias(gpu, op, product);
-  check(gemm(handle, product), op, gpu.index);
+  check(gemm(cublas(op), handle, product), op, gpu.index);
   return true;
 }
 

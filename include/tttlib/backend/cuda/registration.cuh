@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "tttlib/backend/cuda/graph.cuh"
+#include "tttlib/backend/cuda/nccl.cuh"
 #include "tttlib/backend/cuda/verbs.hpp"
 #include "tttlib/core/storage.hpp"
 
@@ -84,6 +85,7 @@ inline int register_cuda_backend() {
   runtime.set_memory_limit = [](int index, std::size_t bytes) { gpu(index).allocator.set_limit(bytes); };
   runtime.release_cached = [](int index) { gpu(index).allocator.release_cached(); };
   register_graphs(runtime);
+  runtime.make_communicator = make_nccl_communicator;
   register_cuda_verbs<GpuLauncher>();
   return 1;
 }
