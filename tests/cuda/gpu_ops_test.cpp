@@ -1,4 +1,4 @@
-// Every case of the table of ops on the GPU: values in double and float, derivatives to the case's order by
+// Every case of the table of ops on the GPU: values in double, float and bf16, derivatives to the case's order by
 // differences, and cotangents beside the CPU's.
 #include "../ops/op_case.hpp"
 #include "tttlib/backend/cuda.hpp"
@@ -42,6 +42,7 @@ void run_case_on_gpu(const OpCase& c) {
     for (const Tensor<double>& x : xs) rounded.push_back(cast<double>(with_layout<float>(x)));
     default_generator().next_stream = 7;
     CHECK(relative_error(single, c.op(rounded)) <= c.float_tolerance);
+    check_bf16(c, xs, [](const Tensor<bf16>& x) { return on_gpu(x); });
 
     const GradCheck check = check_grads(c.op, there, c.order);
     INFO(check);

@@ -162,7 +162,7 @@ std::vector<OpCase> choices() {
           "add_scaled",
           [](const auto& x) {
             using T = typename std::decay_t<decltype(x[0])>::value_type;
-            return add_scaled(x[0], square(x[1]), from_data<T>({3, 0}, {2, 1}, x[0].device()));
+            return add_scaled(x[0], square(x[1]), reshape(tensor<T>({3, 0}), {2, 1}).to(x[0].device()));
           },
           [](const Arrays& x) {
             return build(x[0].shape, [&](const Index& i) {
@@ -177,7 +177,7 @@ std::vector<OpCase> choices() {
           "where",
           [](const auto& x) {
             using T = typename std::decay_t<decltype(x[0])>::value_type;
-            return where(from_data<T>({1, 0, 1}, {3}, x[0].device()), square(x[0]), x[1]);
+            return where(tensor<T>({1, 0, 1}).to(x[0].device()), square(x[0]), x[1]);
           },
           [mask](const Arrays& x) {
             const Array condition(mask);

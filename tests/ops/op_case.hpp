@@ -1,7 +1,7 @@
 #pragma once
 /// The table of ops: a case is an op, its naive definition in plain loops over doubles, and inputs.
-/// `run_case` checks values in double and float, derivatives to the case's order, and rules fed with
-/// cotangents of another layout.
+/// `run_case` checks values in double, float and bf16, derivatives to the case's order, cotangents in bf16, and
+/// rules fed with cotangents of another layout.
 
 #include <algorithm>
 #include <functional>
@@ -151,7 +151,7 @@ template <class To>
 Tensor<To> with_layout(const Tensor<double>& x) {
   Tensor<To> memory(Shape{static_cast<std::int64_t>(x.storage()->bytes() / sizeof(double))});
   const auto* from = static_cast<const double*>(x.storage()->data());
-  for (std::int64_t i = 0; i < memory.numel(); ++i) memory.data()[i] = static_cast<To>(from[i]);
+  for (std::int64_t i = 0; i < memory.numel(); ++i) memory.data()[i] = convert<To>(from[i]);
   return Tensor<To>(memory.storage(), x.offset(), x.shape(), x.strides());
 }
 
@@ -163,18 +163,44 @@ struct OpCase {
   std::string name;
   Op<double> op;
   Op<float> op_float;
+  Op<bf16> op_bf16;
   Reference reference;
   std::vector<Tensors<double>> inputs;
   int order = 2;
   double float_tolerance =
       1e-5;  // 2-norm, relative: a few float roundings (6e-8) times the conditioning of the op
+  double bf16_roundings = 2;  // of a value, each by 2^-8 of itself at most, times the conditioning; a cotangent has twice as many
 };
 
 /// `op` is a generic lambda on a list of tensors.
 template <class F>
 OpCase op_case(std::string name, F op, Reference reference, std::vector<Tensors<double>> inputs,
-               int order = 2, double float_tolerance = 1e-5) {
-  return {std::move(name), op, op, std::move(reference), std::move(inputs), order, float_tolerance};
+               int order = 2, double float_tolerance = 1e-5, double bf16_roundings = 2) {
+  return {std::move(name), op, op, op, std::move(reference), std::move(inputs), order, float_tolerance, bf16_roundings};
+}
+
+/// The op and its first cotangents in bf16 beside those of the same numbers in double; `place` moves them to a device.
+template <class Place>
+void check_bf16(const OpCase& c, const Tensors<double>& xs, const Place& place) {
+  Tensors<bf16> halves;
+  Tensors<double> wide;
+  for (const Tensor<double>& x : xs) {
+    const Tensor<bf16> half = with_layout<bf16>(x);
+    halves.push_back(place(half));
+    wide.push_back(cast<double>(half));
+  }
+  default_generator().next_stream = 7;  // random ops draw the same numbers in both
+  const Tensor<double> expected = c.op(wide);
+  default_generator().next_stream = 7;
+  const Tensor<bf16> y = c.op_bf16(halves);
+  const double rounding = 0x1p-8;
+  CHECK(relative_error(y, expected) <= c.bf16_roundings * rounding);
+  const Tensor<bf16> u = cast<bf16>(normal(expected.shape()));
+  default_generator().next_stream = 7;
+  const Tensors<double> plain = vjp(c.op, wide, cast<double>(u));
+  default_generator().next_stream = 7;
+  const Tensors<bf16> cotangents = vjp(c.op_bf16, halves, place(u));
+  for (std::size_t i = 0; i < xs.size(); ++i) CHECK(relative_error(cotangents[i], plain[i]) <= 2 * c.bf16_roundings * rounding);
 }
 
 inline void run_case(const OpCase& c) {
@@ -200,6 +226,7 @@ inline void run_case(const OpCase& c) {
       rounded.push_back(cast<double>(floats.back()));
     }
     CHECK(relative_error(c.op_float(floats), c.op(rounded)) <= c.float_tolerance);
+    check_bf16(c, xs, [](const Tensor<bf16>& x) { return x; });
 
     const GradCheck check = check_grads(c.op, xs, c.order);
     INFO(check);
