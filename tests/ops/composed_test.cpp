@@ -217,7 +217,7 @@ std::vector<OpCase> norms() {
             auto none = std::decay_t<decltype(x[0])>();
             return batch_norm(x[0], none, none, x[1], x[2]);
           },
-          channels_normalised, {affine({2, 3, 2, 4}), strided_affine({5, 3}), affine({4, 1})}, 3),
+          channels_normalised, {affine({2, 3, 2, 4}), strided_affine({5, 3}), affine({4, 1})}, 3, 1e-5, 4),
       op_case(
           "batch_norm_eval",
           [](const auto& x) {

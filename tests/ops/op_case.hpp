@@ -169,7 +169,7 @@ struct OpCase {
   int order = 2;
   double float_tolerance =
       1e-5;  // 2-norm, relative: a few float roundings (6e-8) times the conditioning of the op
-  double bf16_roundings = 2;  // of a value, each by 2^-8 of itself at most, times the conditioning; a cotangent has twice as many
+  double bf16_roundings = 2;  // of a value, times the conditioning; 2 and 4 times as many of a first and second cotangent
 };
 
 /// `op` is a generic lambda on a list of tensors.
@@ -179,28 +179,47 @@ OpCase op_case(std::string name, F op, Reference reference, std::vector<Tensors<
   return {std::move(name), op, op, op, std::move(reference), std::move(inputs), order, float_tolerance, bf16_roundings};
 }
 
-/// The op and its first cotangents in bf16 beside those of the same numbers in double; `place` moves them to a device.
+/// Whether x is y to a relative error of the 2-norm, or, where y is small by cancellation, to that much of 1.
+inline bool close_in_bf16(const Tensor<bf16>& x, const Tensor<double>& y, double roundings) {
+  const double error = roundings * 0x1p-8;  // a rounding moves a number by 2^-8 of itself at most
+  return relative_error(x, y) <= error || amax(abs(sub(cast<double>(x).to(cpu()), y))).item() <= error;
+}
+/// The op with its first and second cotangents in bf16, beside those of the same numbers in double; `place` moves
+/// tensors to a device.
 template <class Place>
 void check_bf16(const OpCase& c, const Tensors<double>& xs, const Place& place) {
-  Tensors<bf16> halves;
-  Tensors<double> wide;
+  const auto again = [](const auto& f) {  // random ops draw the same numbers every time
+    return [&f](const auto& x) {
+      default_generator().next_stream = 7;
+      return f(x);
+    };
+  };
+  const auto op = again(c.op);
+  const auto op_bf16 = again(c.op_bf16);
+  Tensors<bf16> halves, directions;
+  Tensors<double> wide, wide_directions;
   for (const Tensor<double>& x : xs) {
-    const Tensor<bf16> half = with_layout<bf16>(x);
-    halves.push_back(place(half));
-    wide.push_back(cast<double>(half));
+    const Tensor<bf16> half = with_layout<bf16>(x), direction = cast<bf16>(normal(x.shape()));
+    halves.push_back(place(half)), directions.push_back(place(direction));
+    wide.push_back(cast<double>(half)), wide_directions.push_back(cast<double>(direction));
   }
-  default_generator().next_stream = 7;  // random ops draw the same numbers in both
-  const Tensor<double> expected = c.op(wide);
-  default_generator().next_stream = 7;
-  const Tensor<bf16> y = c.op_bf16(halves);
-  const double rounding = 0x1p-8;
-  CHECK(relative_error(y, expected) <= c.bf16_roundings * rounding);
+  const Tensor<double> expected = op(wide);
+  CHECK(close_in_bf16(op_bf16(halves), expected, c.bf16_roundings));
   const Tensor<bf16> u = cast<bf16>(normal(expected.shape()));
-  default_generator().next_stream = 7;
-  const Tensors<double> plain = vjp(c.op, wide, cast<double>(u));
-  default_generator().next_stream = 7;
-  const Tensors<bf16> cotangents = vjp(c.op_bf16, halves, place(u));
-  for (std::size_t i = 0; i < xs.size(); ++i) CHECK(relative_error(cotangents[i], plain[i]) <= 2 * c.bf16_roundings * rounding);
+  const Tensors<double> first = vjp(op, wide, cast<double>(u));
+  const Tensors<bf16> first_bf16 = vjp(op_bf16, halves, place(u));
+  for (std::size_t i = 0; i < xs.size(); ++i) CHECK(close_in_bf16(first_bf16[i], first[i], 2 * c.bf16_roundings));
+  const auto second_of = [](const auto& f, const auto& inputs, const auto& cotangent, const auto& directions) {
+    return grad([&](const auto& zs) {  // Σ ⟨cotangent of input i, direction i⟩
+      const auto d = vjp(f, zs, cotangent);
+      auto total = sum(mul(d[0], directions[0]));
+      for (std::size_t i = 1; i < d.size(); ++i) total = add(total, sum(mul(d[i], directions[i])));
+      return total;
+    })(inputs);
+  };
+  const Tensors<double> second = second_of(op, wide, cast<double>(u), wide_directions);
+  const Tensors<bf16> second_bf16 = second_of(op_bf16, halves, place(u), directions);
+  for (std::size_t i = 0; i < xs.size(); ++i) CHECK(close_in_bf16(second_bf16[i], second[i], 4 * c.bf16_roundings));
 }
 
 inline void run_case(const OpCase& c) {

@@ -167,7 +167,8 @@ void cross_entropy(View<const T> logits, View<const std::int64_t> labels, double
 }
 /// its cotangent from that of the losses, g [R]
 template <class T>
-void cross_entropy_pull(View<const T> logits, View<const std::int64_t> labels, double smoothing, const Wide<T>* log_sums, View<const T> g, View<T> dx) {
+void cross_entropy_pull(View<const T> logits, View<const std::int64_t> labels, double smoothing, const Wide<T>* log_sums, View<const T> g,
+                        View<T> dx) {
   TTT_RUN(dx, cross_entropy_pull, logits, labels, smoothing, log_sums, g, dx);
 }
 /// y = (x − mean)/√(var + eps) · w + b over the last axis; w, b [C] or null
@@ -202,14 +203,15 @@ void attention(View<const T> q, View<const T> k, View<const T> v, Wide<T>* log_s
 }
 /// its cotangents from that of o
 template <class T>
-void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> o, const Wide<T>* log_sums, View<const T> g, View<T> dq, View<T> dk,
-                    View<T> dv) {
+void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> o, const Wide<T>* log_sums, View<const T> g, View<T> dq,
+                    View<T> dk, View<T> dv) {
   TTT_RUN(o, attention_pull, q, k, v, o, log_sums, g, dq, dk, dv);
 }
 /// o = the answers of GLU heads after their inner step: q, k, v, o [B, H, N, d], w1, w2 [H, d, d]; the inner gradients are
 /// kept in `gradient` [B, H, d, 2d] unless it is null
 template <class T>
-void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, Wide<T>* gradient, View<T> o) {
+void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, Wide<T>* gradient,
+             View<T> o) {
   TTT_RUN(o, ttt_glu, q, k, v, w1, w2, step, gradient, o);
 }
 /// its cotangents, through the inner step, from that of o
@@ -225,8 +227,8 @@ void ttt_dwconv(View<const T> q, View<const T> k, View<const T> v, View<const T>
   TTT_RUN(o, ttt_dwconv, q, k, v, w, step, gradient, o);
 }
 template <class T>
-void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const Wide<T>* gradient, View<const T> o,
-                     View<T> dq, View<T> dk, View<T> dv, View<T> dw) {
+void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const Wide<T>* gradient,
+                     View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw) {
   TTT_RUN(o, ttt_dwconv_pull, q, k, v, w, step, gradient, o, dq, dk, dv, dw);
 }
 #undef TTT_RUN
@@ -280,6 +282,7 @@ void ttt_mixer_pull(View<const T> x, const RowNorm<const T>& norm, const MixerWe
 /// one AdamW update of all parameters, in place
 template <class T>
 void adamw(const std::vector<AdamWParameter<T>>& parameters, const AdamWStep& step, Device device) {
+  static_assert(!std::is_same_v<T, bf16>, "parameters are of float or double: cast<bf16>(w) where they are used");
   if (device.is_cpu()) cpu_backend::adamw(parameters, step);
   else cuda_verbs<T>().adamw(parameters, step, device);
 }

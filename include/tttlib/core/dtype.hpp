@@ -16,7 +16,7 @@ struct bf16 {
 
   bf16() = default;
   TTT_HD explicit bf16(float value) : bits(round(value)) {}
-  TTT_HD explicit operator float() const {
+  TTT_HD operator float() const {
     const std::uint32_t wide = static_cast<std::uint32_t>(bits) << 16;
     float value;
     memcpy(&value, &wide, sizeof value);

@@ -218,8 +218,8 @@ Tensor<T> silu_grad(const Tensor<T>& x) {
     const Tensor<T> x = c.in(0);
     if (!grad_mode()) return detail::compute(formula::SiluGradPull{}, x, c.g);
     const Tensor<T> s = sigmoid(x);
-    const Tensor<T> slope = mul(s, add(neg(s), 1));                                 // σ(1−σ)
-    return mul(mul(c.g, slope), add(mul(x, add(mul(s, -2), 1)), 2));          // S'' = σ(1−σ)(2 + x(1−2σ))
+    const Tensor<T> slope = mul(s, add(neg(s), 1));                            // σ(1−σ)
+    return mul(mul(c.g, slope), add(mul(x, add(mul(s, -2), 1)), 2));           // S'' = σ(1−σ)(2 + x(1−2σ))
   });
 }
 /// SiLU: x·σ(x).

@@ -30,7 +30,7 @@ Tensor<T> dwconv3x3_step(const Tensor<T>& w0, const Tensor<T>& k, const Tensor<T
   const std::int64_t tokens = k.size(1) * k.size(2), channels = k.size(3);
   const Wide<T> c = static_cast<Wide<T>>(-losses::block_scale / static_cast<double>(tokens));                             // −s/(h·w)
   const Tensor<T> g = mul(depthwise_correlation(k, v, {3, 3}, {.padding = {1, 1}}), c);                       // [B, d, 3, 3]
-  const Tensor<T> clipped = div(g, add(norm(g, {-2, -1}, true), 1));                                       // [B, d, 3, 3]
+  const Tensor<T> clipped = div(g, add(norm(g, {-2, -1}, true), 1));                                          // [B, d, 3, 3]
   return sub(reshape(w0, {channels, 3, 3}), mul(clipped, rate));
 }
 

@@ -110,7 +110,7 @@ inline constexpr Named mae{"mae", true, []<class T>(const Tensor<T>& p, const Te
 /// (1/(n√d)) Σ ℓ(V̂ − V), ℓ(x) = x²/2 if |x| < 1, else |x| − 1/2
 inline constexpr Named smooth_l1{"smooth_l1", true, []<class T>(const Tensor<T>& p, const Tensor<T>& v, const Tensor<T>& weights) {
   const Tensor<T> x = sub(p, v), size = abs(x);                                                             // [.., n, d]
-  const Tensor<T> terms = where(lt(size, ones_like(size)), mul(square(x), 0.5), add(size, -0.5));     // [.., n, d]
+  const Tensor<T> terms = where(lt(size, ones_like(size)), mul(square(x), 0.5), add(size, -0.5));           // [.., n, d]
   return mul(weighted_sum(terms, weights), token_scale(v));
 }};
 

@@ -61,7 +61,7 @@ Tensor<T> clip_inner_gradient(const Tensor<T>& g) {
 /// its matrices are [out, in]). A zero step moves a weight by 1e-5/‖w‖ of itself, as there.
 template <class T>
 Tensor<T> keep_unit_norms(const Tensor<T>& w, const Tensor<T>& w0) {
-  const Tensor<T> size = add(detail::norm_of_units(w, true), T(1e-5));
+  const Tensor<T> size = add(detail::norm_of_units(w, true), Wide<T>(1e-5));
   return mul(div(w, size), detail::norm_of_units(w0, true));
 }
 
@@ -78,7 +78,7 @@ Tensor<T> newton_schulz(const Tensor<T>& g, NewtonSchulz kind = NewtonSchulz::co
   if (kind == NewtonSchulz::off) return g;
   const bool tall = g.size(-2) > g.size(-1);
   Tensor<T> x = tall ? transpose(g) : g;                    // [.., m, n], m ≤ n: A is the smaller product
-  x = div(x, add(norm(x, {-2, -1}, true), T(1e-7)));        // [.., m, n]
+  x = div(x, add(norm(x, {-2, -1}, true), Wide<T>(1e-7)));        // [.., m, n]
   for (std::size_t step = 0; step < 5; ++step) {
     const std::array<double, 3>& k = kind == NewtonSchulz::constant ? constant : stepwise[step];
     const Tensor<T> a = matmul(x, transpose(x));                                                         // [.., m, m]
