@@ -233,7 +233,7 @@ std::vector<OpCase> norms() {
           {{normal({2, 3, 4}), normal({4}), off_zero({4})}, {normal({0, 4}), normal({4}), off_zero({4})}}),
       op_case(
           "group_norm", [](const auto& x) { return group_norm(x[0], 2, x[1], x[2]); }, groups_normalised,
-          {affine({2, 3, 2, 4}), strided_affine({2, 3, 6}), affine({3, 4}), affine({0, 3, 4})}, 2),
+          {affine({2, 3, 2, 4}), strided_affine({2, 3, 6}), affine({3, 4}), affine({0, 3, 4})}, 2, 1e-5, 2, 1),
   };
 }
 TTT_OP_TABLE("norms", norms)

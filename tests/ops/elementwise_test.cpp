@@ -172,7 +172,7 @@ std::vector<OpCase> choices() {
           {{normal({2, 3}), normal({2, 3})},
            {normal({4, 2, 5}), normal({2, 1})},
            {strided(normal({2, 3})), normal({1, 3})},
-           {normal({2, 0}), normal({2, 0})}}, 3),
+           {normal({2, 0}), normal({2, 0})}}, 3, 1e-5, 4),
       op_case(
           "where",
           [](const auto& x) {

@@ -1,6 +1,6 @@
 #pragma once
 /// Verbs of bf16 tensors: what the same verb of float makes of the same numbers, summed in float and rounded once.
-/// `fill`, `copy`, `cast` and a GPU's matrix products read bf16 themselves. Bytes: 6 more per number of every operand and result.
+/// `fill`, `copy`, `cast` and a GPU's matrix products read bf16 themselves. Bytes: 8 more per number of every operand and result.
 
 #include <algorithm>
 

@@ -39,7 +39,7 @@ template <class T>
 Tensor<T> mean(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false) {
   const detail::ReducedShape to("mean", x.shape(), axes);
   if (to.count == 0) fail<ShapeError>("mean", concat("mean of no elements: x ", x.shape()));
-  return div(sum(x, axes, keep_axis), static_cast<Wide<T>>(to.count));
+  return cast<T>(div(sum(cast<Wide<T>>(x), axes, keep_axis), static_cast<Wide<T>>(to.count)));
 }
 /// Variance over axes: Σ(x − mean)² / (n − correction); correction 1 is the unbiased one.
 template <class T>
@@ -47,7 +47,8 @@ Tensor<T> var(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false,
   const detail::ReducedShape to("var", x.shape(), axes);
   const double divisor = static_cast<double>(to.count) - correction;
   if (divisor <= 0) fail<ShapeError>("var", concat("too few elements: x ", x.shape(), ", ", to.count, " per result, correction ", correction));
-  return div(sum(square(sub(x, mean(x, axes, true))), axes, keep_axis), static_cast<Wide<T>>(divisor));
+  const Tensor<Wide<T>> wide = cast<Wide<T>>(x);
+  return cast<T>(div(sum(square(sub(wide, mean(wide, axes, true))), axes, keep_axis), static_cast<Wide<T>>(divisor)));
 }
 
 namespace detail {
