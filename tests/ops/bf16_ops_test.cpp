@@ -63,6 +63,15 @@ TEST_CASE("bf16: sums and their quotients are rounded once") {
   CHECK(relative_error(norm(x, {1}), norm(cast<double>(x), {1})) <= rounding);
 }
 
+TEST_CASE("bf16: the second derivative of a layer norm") {
+  const auto x = randn<bf16>({6, 64}), w = randn<bf16>({64}), b = randn<bf16>({64}), u = randn<bf16>({6, 64}), v = randn<bf16>({6, 64});
+  const auto slope = [](const auto& x, const auto& w, const auto& b, const auto& u, const auto& v) {
+    return grad([&](const auto& at) { return sum(mul(grad([&](const auto& z) { return sum(mul(layer_norm(z, w, b), u)); })(at), v)); })(x);
+  };
+  const auto wide = [](const Tensor<bf16>& x) { return cast<double>(x); };
+  CHECK(relative_error(slope(x, w, b, u, v), slope(wide(x), wide(w), wide(b), wide(u), wide(v))) <= 8 * rounding);
+}
+
 TEST_CASE("bf16: random numbers are those of float, rounded") {
   const auto same = [](const auto& draw_bf16, const auto& draw_float) {
     manual_seed(3);
