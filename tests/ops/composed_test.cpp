@@ -200,10 +200,10 @@ std::vector<OpCase> norms() {
   return {
       op_case(
           "layer_norm", [](const auto& x) { return layer_norm(x[0], x[1], x[2]); }, layer,
-          {affine({2, 3, 8}), strided_affine({3, 5}), affine({0, 4}), affine({70, 3})}, 3),
+          {affine({2, 3, 8}), strided_affine({3, 5}), affine({0, 4}), affine({70, 3})}, 3, 1e-5, 2, 1),
       op_case(
           "layer_norm_plain", [](const auto& x) { return layer_norm(x[0]); }, layer,
-          {{normal({3, 6})}, {strided(normal({2, 3, 5}))}}, 3),
+          {{normal({3, 6})}, {strided(normal({2, 3, 5}))}}, 3, 1e-5, 2, 1),
       op_case(
           "layer_norm_weight", [](const auto& x) { return layer_norm(x[0], x[1]); },
           [](const Arrays& x) {
@@ -218,7 +218,7 @@ std::vector<OpCase> norms() {
             auto none = std::decay_t<decltype(x[0])>();
             return batch_norm(x[0], none, none, x[1], x[2]);
           },
-          channels_normalised, {affine({2, 3, 2, 4}), strided_affine({5, 3}), affine({4, 1})}, 3),
+          channels_normalised, {affine({2, 3, 2, 4}), strided_affine({5, 3}), affine({4, 1})}, 3, 1e-5, 4),
       op_case(
           "batch_norm_eval",
           [](const auto& x) {
@@ -231,10 +231,10 @@ std::vector<OpCase> norms() {
                      std::sqrt(x[2].at({i.back()}) * x[2].at({i.back()}) + 1e-5);
             });
           },
-          {{normal({2, 3, 4}), normal({4}), off_zero({4})}, {normal({0, 4}), normal({4}), off_zero({4})}}),
+          {{normal({2, 3, 4}), normal({4}), off_zero({4})}, {normal({0, 4}), normal({4}), off_zero({4})}}, 2, 1e-5, 4),
       op_case(
           "group_norm", [](const auto& x) { return group_norm(x[0], 2, x[1], x[2]); }, groups_normalised,
-          {affine({2, 3, 2, 4}), strided_affine({2, 3, 6}), affine({3, 4}), affine({0, 3, 4})}, 2),
+          {affine({2, 3, 2, 4}), strided_affine({2, 3, 6}), affine({3, 4}), affine({0, 3, 4})}, 2, 1e-5, 2, 1),
   };
 }
 TTT_OP_TABLE("norms", norms)
@@ -324,10 +324,10 @@ std::vector<OpCase> losses() {
           {two({4, 3}), {strided(normal({2, 3})), normal({2, 3})}}, 3),
       op_case(
           "mse_loss", [](const auto& x) { return mse_loss(x[0], x[1]); },
-          pairwise([](double a, double b) { return (a - b) * (a - b); }), pairs, 3),
+          pairwise([](double a, double b) { return (a - b) * (a - b); }), pairs, 3, 1e-5, 4),
       op_case(
           "mse_loss_none", [](const auto& x) { return mse_loss(x[0], x[1], Reduce::none); },
-          each2([](double a, double b) { return (a - b) * (a - b); }), {two({2, 3}), two({0, 3})}, 3),
+          each2([](double a, double b) { return (a - b) * (a - b); }), {two({2, 3}), two({0, 3})}, 3, 1e-5, 4),
       op_case(
           "l1_loss", [](const auto& x) { return l1_loss(x[0], x[1]); },
           pairwise([](double a, double b) { return std::abs(a - b); }), pairs),
@@ -344,7 +344,7 @@ std::vector<OpCase> losses() {
             const double t = 1 / (1 + std::exp(-b)), p = 1 / (1 + std::exp(-a));
             return -t * std::log(p) - (1 - t) * std::log(1 - p);
           }),
-          pairs, 3),
+          pairs, 3, 1e-5, 4),
       op_case(
           "mse_loss_sum", [](const auto& x) { return mse_loss(x[0], x[1], Reduce::sum); },
           [](const Arrays& x) {
@@ -353,7 +353,7 @@ std::vector<OpCase> losses() {
               y.values[0] += v;
             return y;
           },
-          pairs),
+          pairs, 2, 1e-5, 4),
   };
 }
 TTT_OP_TABLE("losses", losses)

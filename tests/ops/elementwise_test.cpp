@@ -35,7 +35,7 @@ std::vector<OpCase> arithmetic() {
           pairs(normal), 3),
       op_case(
           "div", [](const auto& x) { return x[0] / x[1]; }, each2([](double a, double b) { return a / b; }),
-          pairs(off_zero), 3),
+          pairs(off_zero), 3, 1e-5, 4),
       op_case(
           "add_scalar", [](const auto& x) { return 2 + (x[0] - 0.5f); },
           each([](double x) { return x + 1.5; }), singles(normal), 3),
@@ -65,7 +65,7 @@ std::vector<OpCase> arithmetic() {
           each([](double x) { return std::pow(x, -1.5); }), singles(positive), 3),
       op_case(
           "pow_tensor", [](const auto& x) { return pow(x[0], x[1]); },
-          each2([](double a, double b) { return std::pow(a, b); }), pairs(positive), 3),
+          each2([](double a, double b) { return std::pow(a, b); }), pairs(positive), 3, 1e-5, 4),
   };
 }
 TTT_OP_TABLE("arithmetic", arithmetic)
@@ -129,7 +129,7 @@ std::vector<OpCase> activations() {
           "gelu_tanh", [](const auto& x) { return gelu_tanh(x[0]); }, each([](double x) {
             return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
           }),
-          singles(normal), 3),
+          singles(normal), 3, 1e-5, 2, 1),
   };
 }
 TTT_OP_TABLE("activations", activations)
@@ -162,7 +162,7 @@ std::vector<OpCase> choices() {
           "add_scaled",
           [](const auto& x) {
             using T = typename std::decay_t<decltype(x[0])>::value_type;
-            return add_scaled(x[0], square(x[1]), from_data<T>({3, 0}, {2, 1}, x[0].device()));
+            return add_scaled(x[0], square(x[1]), reshape(tensor<T>({3, 0}), {2, 1}).to(x[0].device()));
           },
           [](const Arrays& x) {
             return build(x[0].shape, [&](const Index& i) {
@@ -172,12 +172,12 @@ std::vector<OpCase> choices() {
           {{normal({2, 3}), normal({2, 3})},
            {normal({4, 2, 5}), normal({2, 1})},
            {strided(normal({2, 3})), normal({1, 3})},
-           {normal({2, 0}), normal({2, 0})}}, 3),
+           {normal({2, 0}), normal({2, 0})}}, 3, 1e-5, 4),
       op_case(
           "where",
           [](const auto& x) {
             using T = typename std::decay_t<decltype(x[0])>::value_type;
-            return where(from_data<T>({1, 0, 1}, {3}, x[0].device()), square(x[0]), x[1]);
+            return where(tensor<T>({1, 0, 1}).to(x[0].device()), square(x[0]), x[1]);
           },
           [mask](const Arrays& x) {
             const Array condition(mask);

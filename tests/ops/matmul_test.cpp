@@ -119,7 +119,7 @@ OpCase einsum_case(const std::string& a, const std::string& b, const std::string
   const std::string equation = a + (b.empty() ? "" : "," + b) + "->" + out;
   return op_case(
       "einsum " + equation, [equation](const auto& x) { return einsum(equation, x); },
-      naive_einsum(a, b, out), std::move(inputs));
+      naive_einsum(a, b, out), std::move(inputs), 2, 1e-5, 4);
 }
 
 std::vector<OpCase> einsums() {

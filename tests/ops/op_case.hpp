@@ -1,7 +1,7 @@
 #pragma once
 /// The table of ops: a case is an op, its naive definition in plain loops over doubles, and inputs.
-/// `run_case` checks values in double and float, derivatives to the case's order, and rules fed with
-/// cotangents of another layout.
+/// `run_case` checks values in double, float and bf16, derivatives to the case's order, cotangents in bf16, and
+/// rules fed with cotangents of another layout.
 
 #include <algorithm>
 #include <functional>
@@ -151,7 +151,7 @@ template <class To>
 Tensor<To> with_layout(const Tensor<double>& x) {
   Tensor<To> memory(Shape{static_cast<std::int64_t>(x.storage()->bytes() / sizeof(double))});
   const auto* from = static_cast<const double*>(x.storage()->data());
-  for (std::int64_t i = 0; i < memory.numel(); ++i) memory.data()[i] = static_cast<To>(from[i]);
+  for (std::int64_t i = 0; i < memory.numel(); ++i) memory.data()[i] = convert<To>(from[i]);
   return Tensor<To>(memory.storage(), x.offset(), x.shape(), x.strides());
 }
 
@@ -163,18 +163,65 @@ struct OpCase {
   std::string name;
   Op<double> op;
   Op<float> op_float;
+  Op<bf16> op_bf16;
   Reference reference;
   std::vector<Tensors<double>> inputs;
   int order = 2;
   double float_tolerance =
       1e-5;  // 2-norm, relative: a few float roundings (6e-8) times the conditioning of the op
+  double bf16_roundings = 2;  // of a value, times the conditioning; 4 and 8 times as many of a first and second cotangent
+  int bf16_order = 2;         // 1 where second derivatives are small differences of large numbers
 };
 
 /// `op` is a generic lambda on a list of tensors.
 template <class F>
 OpCase op_case(std::string name, F op, Reference reference, std::vector<Tensors<double>> inputs,
-               int order = 2, double float_tolerance = 1e-5) {
-  return {std::move(name), op, op, std::move(reference), std::move(inputs), order, float_tolerance};
+               int order = 2, double float_tolerance = 1e-5, double bf16_roundings = 2, int bf16_order = 2) {
+  return {std::move(name), op, op, op, std::move(reference), std::move(inputs), order, float_tolerance, bf16_roundings, bf16_order};
+}
+
+/// Whether x is y to a relative error of the 2-norm, or, where y is small by cancellation, to that much of 1.
+inline bool close_in_bf16(const Tensor<bf16>& x, const Tensor<double>& y, double roundings) {
+  const double error = roundings * 0x1p-8;  // a rounding moves a number by 2^-8 of itself at most
+  return relative_error(x, y) <= error || amax(abs(sub(cast<double>(x).to(cpu()), y))).item() <= error;
+}
+/// The op with its first and second cotangents in bf16, beside those of the same numbers in double; `place` moves
+/// tensors to a device.
+template <class Place>
+void check_bf16(const OpCase& c, const Tensors<double>& xs, const Place& place) {
+  const auto again = [](const auto& f) {  // random ops draw the same numbers every time
+    return [&f](const auto& x) {
+      default_generator().next_stream = 7;
+      return f(x);
+    };
+  };
+  const auto op = again(c.op);
+  const auto op_bf16 = again(c.op_bf16);
+  Tensors<bf16> halves, directions;
+  Tensors<double> wide, wide_directions;
+  for (const Tensor<double>& x : xs) {
+    const Tensor<bf16> half = with_layout<bf16>(x), direction = cast<bf16>(normal(x.shape()));
+    halves.push_back(place(half)), directions.push_back(place(direction));
+    wide.push_back(cast<double>(half)), wide_directions.push_back(cast<double>(direction));
+  }
+  const Tensor<double> expected = op(wide);
+  CHECK(close_in_bf16(op_bf16(halves), expected, c.bf16_roundings));
+  const Tensor<bf16> u = cast<bf16>(normal(expected.shape()));
+  const Tensors<double> first = vjp(op, wide, cast<double>(u));
+  const Tensors<bf16> first_bf16 = vjp(op_bf16, halves, place(u));
+  for (std::size_t i = 0; i < xs.size(); ++i) CHECK(close_in_bf16(first_bf16[i], first[i], 4 * c.bf16_roundings));
+  if (c.bf16_order == 1) return;
+  const auto second_of = [](const auto& f, const auto& inputs, const auto& cotangent, const auto& directions) {
+    return grad([&](const auto& zs) {  // Σ ⟨cotangent of input i, direction i⟩
+      const auto d = vjp(f, zs, cotangent);
+      auto total = sum(mul(d[0], directions[0]));
+      for (std::size_t i = 1; i < d.size(); ++i) total = add(total, sum(mul(d[i], directions[i])));
+      return total;
+    })(inputs);
+  };
+  const Tensors<double> second = second_of(op, wide, cast<double>(u), wide_directions);
+  const Tensors<bf16> second_bf16 = second_of(op_bf16, halves, place(u), directions);
+  for (std::size_t i = 0; i < xs.size(); ++i) CHECK(close_in_bf16(second_bf16[i], second[i], 8 * c.bf16_roundings));
 }
 
 inline void run_case(const OpCase& c) {
@@ -200,6 +247,7 @@ inline void run_case(const OpCase& c) {
       rounded.push_back(cast<double>(floats.back()));
     }
     CHECK(relative_error(c.op_float(floats), c.op(rounded)) <= c.float_tolerance);
+    check_bf16(c, xs, [](const Tensor<bf16>& x) { return x; });
 
     const GradCheck check = check_grads(c.op, xs, c.order);
     INFO(check);

@@ -87,10 +87,10 @@ std::vector<OpCase> reductions() {
           reducing({2}, true, [](const Values& v) { return *std::min_element(v.begin(), v.end()); }), apart),
       op_case(
           "norm", [](const auto& x) { return norm(x[0], {1}, true); }, reducing({1}, true, length),
-          with(off_kinks, normal({0, 2, 3})), 3),
+          with(off_kinks, normal({0, 2, 3})), 3, 1e-5, 2, 1),
       op_case(
           "norm_all", [](const auto& x) { return norm(x[0]); }, reducing({}, false, length),
-          with(threes, normal({})), 3),
+          with(threes, normal({})), 3, 1e-5, 2, 1),
       op_case(
           "logsumexp", [](const auto& x) { return logsumexp(x[0], 1); }, reducing({1}, false, log_sum_exp),
           threes, 3),

@@ -14,18 +14,18 @@ Tensor<T> empty_like(const Tensor<T>& x) {
 
 /// Constant tensor of one value.
 template <class T = float>
-Tensor<T> full(const Shape& shape, std::type_identity_t<T> value, Device device = cpu()) {
+Tensor<T> full(const Shape& shape, Wide<T> value, Device device = cpu()) {
   Tensor<T> y(shape, device);
-  backend::fill(mutable_view(y), value);
+  backend::fill(mutable_view(y), convert<T>(value));
   return y;
 }
 template <class T>
 Tensor<T> zeros_like(const Tensor<T>& x) {
-  return full<T>(x.shape(), T(0), x.device());
+  return full<T>(x.shape(), 0, x.device());
 }
 template <class T>
 Tensor<T> ones_like(const Tensor<T>& x) {
-  return full<T>(x.shape(), T(1), x.device());
+  return full<T>(x.shape(), 1, x.device());
 }
 
 /// The same values without history; the name says that gradients stop here.
@@ -45,25 +45,11 @@ TTT_NOINLINE inline void require_same_device(const char* op, const TensorBase& a
 
 namespace detail {
 
-/// y = a + b, where y may be a or b. bf16 is added in float and rounded once.
-template <class T>
-void add_into(View<const T> a, View<const T> b, View<T> y) {
-  if constexpr (std::is_same_v<T, bf16>) {
-    Tensor<float> sum(a.shape, a.device), other(a.shape, a.device);
-    backend::cast(a, mutable_view(sum));
-    backend::cast(b, mutable_view(other));
-    backend::map(formula::Add{}, view(sum), view(other), mutable_view(sum));
-    backend::cast(view(sum), y);
-  } else {
-    backend::map(formula::Add{}, a, b, y);
-  }
-}
-
 /// Sum of two tensors of one shape.
 template <class T>
 Tensor<T> add_same(const Tensor<T>& a, const Tensor<T>& b) {
   Tensor<T> y = empty_like(a);
-  add_into(view(a), view(b), mutable_view(y));
+  backend::map(formula::Add{}, view(a), view(b), mutable_view(y));
   return record<T>(
       "add", y, {a, b}, [](const Call<T>& c) { return c.g; }, [](const Call<T>& c) { return c.g; });
 }
@@ -75,7 +61,7 @@ TensorBase accumulate(const TensorBase& a, const TensorBase& b, bool owned) {
   if (grad_mode()) return add_same(x, y);
   Tensor<T> target =
       owned && a.storage().use_count() == 2 && a.is_contiguous() ? x : empty_like(x);  // a and x
-  add_into(view(x), view(y), mutable_view(target));
+  backend::map(formula::Add{}, view(x), view(y), mutable_view(target));
   return target;
 }
 

@@ -26,7 +26,7 @@ class AnomalyGuard {
 /// Throws Error if x holds a NaN or an infinity; `op` and the module path are in the message.
 template <class T>
 void require_finite(const char* op, const Tensor<T>& x, const char* what = "result") {
-  if constexpr (std::is_floating_point_v<T>) {
+  if constexpr (is_floating<T>) {
     if (!backend::all_finite(view(x)))
       fail<Error>(op, concat(what, " ", x.shape(), " holds NaN or Inf"),
                   "this is the first op where it appeared");

@@ -7,7 +7,7 @@ namespace ttt {
 
 template <class T>
 Tensor<T>& Tensor<T>::requires_grad(bool on) {
-  static_assert(std::is_floating_point_v<T>, "only float and double tensors have gradients");
+  static_assert(is_floating<T>, "only tensors of float, double and bf16 have gradients");
   if (!defined()) fail<GradError>("requires_grad", "the tensor is undefined");
   const bool is_leaf = dynamic_cast<LeafNode*>(node_.get()) != nullptr;
   if (node_ && !is_leaf)

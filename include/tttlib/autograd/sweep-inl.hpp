@@ -141,8 +141,10 @@ TTTLIB_INLINE std::vector<TensorBase> sweep(const std::vector<SweepRoot>& roots,
                                          " for an input of ", edge.dtype));
       if (!grad_mode()) d.set_node(nullptr);
       if (anomaly_mode()) {
-        if (d.dtype() == DType::float64) require_finite(node->op, Tensor<double>(d), "gradient");
-        else if (d.dtype() == DType::float32) require_finite(node->op, Tensor<float>(d), "gradient");
+        detail::with_float_type(d.dtype(), [&]<class T>(T*) {
+          require_finite(node->op, Tensor<T>(d), "gradient");
+          return d;
+        });
       }
       deliver(order.position(edge.node.get()), std::move(d));
     }

@@ -76,7 +76,7 @@ class ListFunction {
 /// Value of f and the cotangents of its arguments.
 template <class T>
 std::pair<Tensor<T>, Tensors<T>> pull_back(const char* op, const ListFunction<T>& f, const Tensors<T>& xs, Tensor<T> u) {
-  static_assert(std::is_floating_point_v<T>, "only float and double tensors have gradients");
+  static_assert(is_floating<T>, "only tensors of float, double and bf16 have gradients");
   struct Depth {
     Depth() { ++transform_depth(); }
     ~Depth() { --transform_depth(); }

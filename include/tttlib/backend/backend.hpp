@@ -8,6 +8,7 @@
 #include "tttlib/backend/precision.hpp"
 #include "tttlib/backend/table.hpp"
 #if !defined(__CUDACC__)
+#include "tttlib/backend/bf16.hpp"
 #include "tttlib/backend/cpu/verbs.hpp"
 #endif
 
@@ -15,15 +16,19 @@ namespace ttt::backend {
 
 #if !defined(__CUDACC__)
 /// Calls `cpu_backend::verb` or the CUDA table's entry of the same name, by the device of `where`.
-#define TTT_RUN(where, verb, ...) \
-  ((where).device.is_cpu() ? cpu_backend::verb(__VA_ARGS__) : cuda_verbs<std::remove_const_t<T>>().verb(__VA_ARGS__))
+#define TTT_RUN_AS_IS(where, verb, ...) \
+  return (where).device.is_cpu() ? cpu_backend::verb(__VA_ARGS__) : cuda_verbs<std::remove_const_t<T>>().verb(__VA_ARGS__)
+/// The same, of bf16 by this very verb of float.
+#define TTT_RUN(where, verb, ...)                                                                                                      \
+  if constexpr (std::is_same_v<T, bf16>) return in_float([](const auto&... floats) { return backend::verb(floats...); }, __VA_ARGS__); \
+  else TTT_RUN_AS_IS(where, verb, __VA_ARGS__)
 
 /// y = value
 template <class T>
-void fill(View<T> y, std::type_identity_t<T> value) { TTT_RUN(y, fill, y, value); }
+void fill(View<T> y, std::type_identity_t<T> value) { TTT_RUN_AS_IS(y, fill, y, value); }
 /// y = x, between any two layouts of one shape
 template <class T>
-void copy(View<const T> x, View<T> y) { TTT_RUN(y, copy, x, y); }
+void copy(View<const T> x, View<T> y) { TTT_RUN_AS_IS(y, copy, x, y); }
 /// y = x, converted to y's element type
 template <class From, class To>
 void cast(View<const From> x, View<To> y) {
@@ -33,13 +38,15 @@ void cast(View<const From> x, View<To> y) {
 /// y = f(x)
 template <class F, class T>
 void map(F f, const View<const T>& x, const View<T>& y) {
-  if (y.device.is_cpu()) cpu_backend::map(f, x, y);
+  if constexpr (std::is_same_v<T, bf16>) in_float([f](const auto&... floats) { backend::map(f, floats...); }, x, y);
+  else if (y.device.is_cpu()) cpu_backend::map(f, x, y);
   else cuda_verbs<T>().map_unary[formula::index_of<F>](f.p, f.q, x, y);
 }
 /// y = f(a, b)
 template <class F, class T>
 void map(F f, const View<const T>& a, const View<const T>& b, const View<T>& y) {
-  if (y.device.is_cpu()) cpu_backend::map(f, a, b, y);
+  if constexpr (std::is_same_v<T, bf16>) in_float([f](const auto&... floats) { backend::map(f, floats...); }, a, b, y);
+  else if (y.device.is_cpu()) cpu_backend::map(f, a, b, y);
   else cuda_verbs<T>().map_binary[formula::index_of<F>](f.p, f.q, a, b, y);
 }
 /// y = condition ? a : b
@@ -61,16 +68,24 @@ void arg_reduce(Reduction kind, View<const T> x, std::size_t axis, View<std::int
   TTT_RUN(y, arg_reduce, kind, x, axis, y);
 }
 template <class T>
-bool all_finite(View<const T> x) { return TTT_RUN(x, all_finite, x); }
+bool all_finite(View<const T> x) { TTT_RUN(x, all_finite, x); }
 /// running sums along `axis`, from the end if `reverse`
 template <class T>
 void cumsum(View<const T> x, std::size_t axis, bool reverse, View<T> y) { TTT_RUN(y, cumsum, x, axis, reverse, y); }
 /// c [.., m, n] = a [.., m, k] · b [.., k, n], equal leading axes (strides may be 0)
 template <class T>
-void matmul(View<const T> a, View<const T> b, View<T> c) { TTT_RUN(c, matmul, a, b, c); }
+void matmul(View<const T> a, View<const T> b, View<T> c) {
+  if (std::is_same_v<T, bf16> && !c.device.is_cpu()) return cuda_verbs<T>().matmul(a, b, c);
+  [[maybe_unused]] const ProductScope<T> scope;
+  TTT_RUN(c, matmul, a, b, c);
+}
 /// y [rows, out] = x [rows, in] · w [out, in]ᵀ + bias [out] (null: none)
 template <class T>
-void linear(View<const T> x, View<const T> w, const T* bias, View<T> y) { TTT_RUN(y, linear, x, w, bias, y); }
+void linear(View<const T> x, View<const T> w, const T* bias, View<T> y) {
+  if (std::is_same_v<T, bf16> && !y.device.is_cpu()) return cuda_verbs<T>().linear(x, w, bias, y);
+  [[maybe_unused]] const ProductScope<T> scope;
+  TTT_RUN(y, linear, x, w, counted(bias, w.shape[0], y.device), y);
+}
 /// Whether `mlp` has a kernel there; elsewhere it is composed of `linear`, `map` and `linear`.
 inline bool fuses_mlp([[maybe_unused]] Device device) {
 #if defined(TTTLIB_MATMUL_EIGEN) || defined(TTTLIB_MATMUL_BLAS)
@@ -79,23 +94,23 @@ inline bool fuses_mlp([[maybe_unused]] Device device) {
   return true;
 #endif
 }
-/// The type of the hidden layer that `mlp` keeps, in the precision of now: bf16 on a GPU whose products are of bf16, else T.
+/// The type of the hidden layer that `mlp` keeps, in the precision of now: bf16 on a GPU whose products are of bf16, else Wide<T>.
 template <class T>
 DType mlp_hidden_type(Device device) {
-  const bool rounds = std::is_same_v<T, float> && !device.is_cpu() && matmul_precision() == MatmulPrecision::bfloat16;
-  return rounds ? DType::bfloat16 : dtype_of<T>;
+  const bool rounds = std::is_same_v<Wide<T>, float> && !device.is_cpu() && matmul_precision() == MatmulPrecision::bfloat16;
+  return rounds ? DType::bfloat16 : dtype_of<Wide<T>>;
 }
 /// y [R, C'] = gelu(x [R, C] · w1 [M, C]ᵀ + b1 [M]) · w2 [C', M]ᵀ + b2 [C']; the numbers before gelu are kept in `hidden` [R, M], of
 /// the type `mlp_hidden_type`, unless its data is null; rows of x and y are side by side
 template <class T>
 void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, const AnyArray& hidden, View<T> y) {
-  TTT_RUN(y, mlp, x, w1, b1, w2, b2, hidden, y);
+  TTT_RUN(y, mlp, x, w1, counted(b1, w1.shape[0], y.device), w2, counted(b2, w2.shape[0], y.device), hidden, y);
 }
 /// from `hidden` and y's cotangent g [R, C'], those of x, of the weights and of the biases; without data where not needed
 template <class T>
 void mlp_pull(View<const T> x, View<const T> w1, View<const T> w2, const AnyArray& hidden, View<const T> g, View<T> dx, View<T> dw1, T* db1,
               View<T> dw2, T* db2) {
-  TTT_RUN(g, mlp_pull, x, w1, w2, hidden, g, dx, dw1, db1, dw2, db2);
+  TTT_RUN(g, mlp_pull, x, w1, w2, hidden, g, dx, dw1, counted(db1, w1.shape[0], g.device), dw2, counted(db2, w2.shape[0], g.device));
 }
 /// y[.., i, ..] = x[.., index[.., i, ..], ..]; index has y's shape
 template <class T>
@@ -105,19 +120,22 @@ void gather(View<const T> x, View<const std::int64_t> index, std::size_t axis, V
 /// y[.., index[.., i, ..], ..] += g[.., i, ..]; index has g's shape, y starts at 0
 template <class T>
 void scatter_add(View<const T> g, View<const std::int64_t> index, std::size_t axis, View<T> y) {
-  TTT_RUN(y, scatter_add, g, index, axis, y);
+  TTT_RUN(y, scatter_add, g, index, axis, updated(y));
 }
 /// y [B, H', W', O] from x [B, H, W, I], w [O, I/groups, kh, kw]: cross-correlation
 template <class T>
 void conv(View<const T> x, View<const T> w, const ConvGeometry& geometry, View<T> y) {
+  [[maybe_unused]] const ProductScope<T> scope;
   TTT_RUN(y, conv, x, w, geometry, y);
 }
 template <class T>
 void conv_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geometry, View<T> x) {
+  [[maybe_unused]] const ProductScope<T> scope;
   TTT_RUN(x, conv_input_grad, g, w, geometry, x);
 }
 template <class T>
 void conv_weight_grad(View<const T> x, View<const T> g, const ConvGeometry& geometry, View<T> w) {
+  [[maybe_unused]] const ProductScope<T> scope;
   TTT_RUN(w, conv_weight_grad, x, g, geometry, w);
 }
 /// y [B, H', W', C] from x [B, H, W, C], w [B or 1, C, kh, kw]: one kernel per channel, and per image if w has B
@@ -144,23 +162,25 @@ void softmax_pull(View<const T> y, View<const T> g, bool log, View<T> dx) {
 /// losses [R] = −Σ target·log softmax(x), target = (1 − s)·[label] + s/C: logits x [R, C], labels [R]; log_sums [R] or null keeps
 /// log Σ exp(x)
 template <class T>
-void cross_entropy(View<const T> logits, View<const std::int64_t> labels, double smoothing, T* log_sums, View<T> losses) {
+void cross_entropy(View<const T> logits, View<const std::int64_t> labels, double smoothing, Wide<T>* log_sums, View<T> losses) {
   TTT_RUN(losses, cross_entropy, logits, labels, smoothing, log_sums, losses);
 }
 /// its cotangent from that of the losses, g [R]
 template <class T>
-void cross_entropy_pull(View<const T> logits, View<const std::int64_t> labels, double smoothing, const T* log_sums, View<const T> g, View<T> dx) {
+void cross_entropy_pull(View<const T> logits, View<const std::int64_t> labels, double smoothing, const Wide<T>* log_sums, View<const T> g,
+                        View<T> dx) {
   TTT_RUN(dx, cross_entropy_pull, logits, labels, smoothing, log_sums, g, dx);
 }
 /// y = (x − mean)/√(var + eps) · w + b over the last axis; w, b [C] or null
 template <class T>
 void layer_norm(View<const T> x, const T* w, const T* b, double eps, View<T> y) {
-  TTT_RUN(y, layer_norm, x, w, b, eps, y);
+  TTT_RUN(y, layer_norm, x, counted(w, x.shape.back(), y.device), counted(b, x.shape.back(), y.device), eps, y);
 }
 /// its cotangents; dw, db [C] or null
 template <class T>
 void layer_norm_pull(View<const T> x, const T* w, View<const T> g, double eps, View<T> dx, T* dw, T* db) {
-  TTT_RUN(dx, layer_norm_pull, x, w, g, eps, dx, dw, db);
+  const std::int64_t C = x.shape.back();
+  TTT_RUN(dx, layer_norm_pull, x, counted(w, C, dx.device), g, eps, dx, counted(dw, C, dx.device), counted(db, C, dx.device));
 }
 /// y_i = low + (high − low)·u_i with Philox numbers of (seed, stream)
 template <class T>
@@ -178,39 +198,41 @@ void truncated_normal(std::uint64_t seed, std::uint64_t stream, double std, doub
 }
 /// o = softmax(q kᵀ/√d) v: q, o [B, H, N, d], k, v [B, H, M, d]; log_sums [B, H, N] or null keeps log Σ exp of the scores
 template <class T>
-void attention(View<const T> q, View<const T> k, View<const T> v, T* log_sums, View<T> o) {
+void attention(View<const T> q, View<const T> k, View<const T> v, Wide<T>* log_sums, View<T> o) {
   TTT_RUN(o, attention, q, k, v, log_sums, o);
 }
 /// its cotangents from that of o
 template <class T>
-void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> o, const T* log_sums, View<const T> g, View<T> dq, View<T> dk,
-                    View<T> dv) {
+void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> o, const Wide<T>* log_sums, View<const T> g, View<T> dq,
+                    View<T> dk, View<T> dv) {
   TTT_RUN(o, attention_pull, q, k, v, o, log_sums, g, dq, dk, dv);
 }
 /// o = the answers of GLU heads after their inner step: q, k, v, o [B, H, N, d], w1, w2 [H, d, d]; the inner gradients are
 /// kept in `gradient` [B, H, d, 2d] unless it is null
 template <class T>
-void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, T* gradient, View<T> o) {
+void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, Wide<T>* gradient,
+             View<T> o) {
   TTT_RUN(o, ttt_glu, q, k, v, w1, w2, step, gradient, o);
 }
 /// its cotangents, through the inner step, from that of o
 template <class T>
-void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const T* gradient,
+void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const Wide<T>* gradient,
                   View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2) {
   TTT_RUN(o, ttt_glu_pull, q, k, v, w1, w2, step, gradient, o, dq, dk, dv, dw1, dw2);
 }
 /// the same for the head whose inner model is a depthwise 3×3 convolution: q, k, v, o [B, h, w, d] with neighbouring
 /// channels, w [1, d, 3, 3], gradient [B, 9, d]
 template <class T>
-void ttt_dwconv(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, T* gradient, View<T> o) {
+void ttt_dwconv(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, Wide<T>* gradient, View<T> o) {
   TTT_RUN(o, ttt_dwconv, q, k, v, w, step, gradient, o);
 }
 template <class T>
-void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const T* gradient, View<const T> o,
-                     View<T> dq, View<T> dk, View<T> dv, View<T> dw) {
+void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const Wide<T>* gradient,
+                     View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw) {
   TTT_RUN(o, ttt_dwconv_pull, q, k, v, w, step, gradient, o, dq, dk, dv, dw);
 }
 #undef TTT_RUN
+#undef TTT_RUN_AS_IS
 /// Whether `ttt_heads_bf16` and `ttt_mixer` have kernels for heads of width d: on GPUs, where products of floats round to bf16.
 template <class T>
 bool fuses_ttt_mixer(Device device, std::int64_t d) {
@@ -260,6 +282,7 @@ void ttt_mixer_pull(View<const T> x, const RowNorm<const T>& norm, const MixerWe
 /// one AdamW update of all parameters, in place
 template <class T>
 void adamw(const std::vector<AdamWParameter<T>>& parameters, const AdamWStep& step, Device device) {
+  static_assert(!std::is_same_v<T, bf16>, "parameters are of float or double: cast<bf16>(w) where they are used");
   if (device.is_cpu()) cpu_backend::adamw(parameters, step);
   else cuda_verbs<T>().adamw(parameters, step, device);
 }

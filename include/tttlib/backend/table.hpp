@@ -115,19 +115,19 @@ struct Verbs {
   void (*depthwise_weight_grad)(X x, X g, const ConvGeometry& geometry, Y w);
   void (*softmax)(X x, bool log, Y y);
   void (*softmax_pull)(X y, X g, bool log, Y dx);
-  void (*cross_entropy)(X logits, Index labels, double smoothing, T* log_sums, Y losses);
-  void (*cross_entropy_pull)(X logits, Index labels, double smoothing, const T* log_sums, X g, Y dx);
+  void (*cross_entropy)(X logits, Index labels, double smoothing, Wide<T>* log_sums, Y losses);
+  void (*cross_entropy_pull)(X logits, Index labels, double smoothing, const Wide<T>* log_sums, X g, Y dx);
   void (*layer_norm)(X x, const T* w, const T* b, double eps, Y y);
   void (*layer_norm_pull)(X x, const T* w, X g, double eps, Y dx, T* dw, T* db);
   void (*uniform)(std::uint64_t seed, std::uint64_t stream, double low, double high, Y y);
   void (*normal)(std::uint64_t seed, std::uint64_t stream, double mean, double std, Y y);
   void (*truncated_normal)(std::uint64_t seed, std::uint64_t stream, double std, double bound, Y y);
-  void (*attention)(X q, X k, X v, T* log_sums, Y o);
-  void (*attention_pull)(X q, X k, X v, X o, const T* log_sums, X g, Y dq, Y dk, Y dv);
-  void (*ttt_glu)(X q, X k, X v, X w1, X w2, const TttStep& step, T* gradient, Y o);
-  void (*ttt_glu_pull)(X q, X k, X v, X w1, X w2, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw1, Y dw2);
-  void (*ttt_dwconv)(X q, X k, X v, X w, const TttStep& step, T* gradient, Y o);
-  void (*ttt_dwconv_pull)(X q, X k, X v, X w, const TttStep& step, const T* gradient, X o, Y dq, Y dk, Y dv, Y dw);
+  void (*attention)(X q, X k, X v, Wide<T>* log_sums, Y o);
+  void (*attention_pull)(X q, X k, X v, X o, const Wide<T>* log_sums, X g, Y dq, Y dk, Y dv);
+  void (*ttt_glu)(X q, X k, X v, X w1, X w2, const TttStep& step, Wide<T>* gradient, Y o);
+  void (*ttt_glu_pull)(X q, X k, X v, X w1, X w2, const TttStep& step, const Wide<T>* gradient, X o, Y dq, Y dk, Y dv, Y dw1, Y dw2);
+  void (*ttt_dwconv)(X q, X k, X v, X w, const TttStep& step, Wide<T>* gradient, Y o);
+  void (*ttt_dwconv_pull)(X q, X k, X v, X w, const TttStep& step, const Wide<T>* gradient, X o, Y dq, Y dk, Y dv, Y dw);
   // Those of float alone, where products of floats round to bf16:
   void (*normed_mlp)(X x, const RowNorm<const T>& norm, X w1, const T* b1, X w2, const T* b2, bf16* hidden, Y y);
   void (*normed_mlp_pull)(X x, const RowNorm<const T>& norm, X w1, X w2, const bf16* hidden, X g, Y dx, const RowNorm<T>& dnorm, Y dw1, T* db1,

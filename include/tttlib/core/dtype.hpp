@@ -1,5 +1,5 @@
 #pragma once
-/// Element types: float, double, bf16 (storage only), int64.
+/// Element types: float, double, bf16, int64.
 
 #include <cstdint>
 #include <cstring>
@@ -10,13 +10,13 @@
 
 namespace ttt {
 
-/// The upper half of a float: 8 bits of exponent, 8 of significand. Stored, cast and printed, never computed with.
+/// The upper half of a float: 8 bits of exponent, 8 of significand. Ops on bf16 tensors compute in float and round once (backend/bf16.hpp).
 struct bf16 {
   std::uint16_t bits = 0;
 
   bf16() = default;
   TTT_HD explicit bf16(float value) : bits(round(value)) {}
-  TTT_HD explicit operator float() const {
+  TTT_HD operator float() const {
     const std::uint32_t wide = static_cast<std::uint32_t>(bits) << 16;
     float value;
     memcpy(&value, &wide, sizeof value);
@@ -34,6 +34,22 @@ struct bf16 {
     return static_cast<std::uint16_t>(wide >> 16);
   }
 };
+
+/// The type that numbers of T are computed and summed in, and that a number beside a tensor of T has: float for bf16, else T itself.
+template <class T>
+struct WideOf {
+  using type = T;
+};
+template <>
+struct WideOf<bf16> {
+  using type = float;
+};
+template <class T>
+using Wide = typename WideOf<T>::type;
+
+/// Whether tensors of T have gradients: float, double and bf16.
+template <class T>
+inline constexpr bool is_floating = std::is_floating_point_v<Wide<T>>;
 
 enum class DType : std::uint8_t { float32, float64, bfloat16, int64 };
 

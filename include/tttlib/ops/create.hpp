@@ -16,11 +16,11 @@ Tensor<T> empty(const Shape& shape, Device device = cpu()) {
 }
 template <class T = float>
 Tensor<T> zeros(const Shape& shape, Device device = cpu()) {
-  return full<T>(shape, T(0), device);
+  return full<T>(shape, 0, device);
 }
 template <class T = float>
 Tensor<T> ones(const Shape& shape, Device device = cpu()) {
-  return full<T>(shape, T(1), device);
+  return full<T>(shape, 1, device);
 }
 
 /// Copies host values, row-major. Throws ShapeError if their number does not fit the shape.
@@ -34,17 +34,19 @@ Tensor<T> from_data(const std::vector<T>& values, const Shape& shape, Device dev
 }
 /// One-dimensional tensor of the given values.
 template <class T = float>
-Tensor<T> tensor(std::initializer_list<std::type_identity_t<T>> values) {
-  return from_data(std::vector<T>(values), Shape{static_cast<std::int64_t>(values.size())});
+Tensor<T> tensor(std::initializer_list<Wide<T>> values) {
+  std::vector<T> numbers;
+  for (const Wide<T> value : values) numbers.push_back(convert<T>(value));
+  return from_data(numbers, Shape{static_cast<std::int64_t>(values.size())});
 }
 /// Two-dimensional tensor of rows of one length. Throws ShapeError if they differ.
 template <class T = float>
-Tensor<T> tensor(std::initializer_list<std::initializer_list<std::type_identity_t<T>>> rows) {
+Tensor<T> tensor(std::initializer_list<std::initializer_list<Wide<T>>> rows) {
   std::vector<T> values;
   for (const auto& row : rows) {
     if (row.size() != rows.begin()->size())
       fail<ShapeError>("tensor", concat("rows differ in length: ", rows.begin()->size(), " and ", row.size()));
-    values.insert(values.end(), row);
+    for (const Wide<T> value : row) values.push_back(convert<T>(value));
   }
   const std::size_t columns = rows.size() == 0 ? 0 : rows.begin()->size();
   return from_data(values, Shape{static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(columns)});
@@ -57,20 +59,20 @@ Tensor<T> scalar(T value, Device device = cpu()) {
 
 /// start, start + step, … below stop: [n].
 template <class T = float>
-Tensor<T> arange(std::type_identity_t<T> start, std::type_identity_t<T> stop, std::type_identity_t<T> step = T(1)) {
-  if (step == T(0)) fail<ShapeError>("arange", concat("step must not be zero: start ", start, ", stop ", stop));
+Tensor<T> arange(Wide<T> start, Wide<T> stop, Wide<T> step = 1) {
+  if (step == 0) fail<ShapeError>("arange", concat("step must not be zero: start ", start, ", stop ", stop));
   const double count = std::ceil(static_cast<double>(stop - start) / static_cast<double>(step));
   if (!(count < 9e18)) fail<ShapeError>("arange", concat("no number of elements: start ", start, ", stop ", stop, ", step ", step));
   Tensor<T> y(Shape{count > 0 ? static_cast<std::int64_t>(count) : 0});
-  for (std::int64_t i = 0; i < y.numel(); ++i) y.data()[i] = start + static_cast<T>(i) * step;
+  for (std::int64_t i = 0; i < y.numel(); ++i) y.data()[i] = convert<T>(start + static_cast<Wide<T>>(i) * step);
   return y;
 }
 /// n numbers from start to stop, both included: [n].
 template <class T = float>
-Tensor<T> linspace(std::type_identity_t<T> start, std::type_identity_t<T> stop, std::int64_t n) {
+Tensor<T> linspace(Wide<T> start, Wide<T> stop, std::int64_t n) {
   Tensor<T> y(Shape{n});
   for (std::int64_t i = 0; i < n; ++i)
-    y.data()[i] = n == 1 ? start : start + (stop - start) * static_cast<T>(i) / static_cast<T>(n - 1);
+    y.data()[i] = convert<T>(n == 1 ? start : start + (stop - start) * static_cast<Wide<T>>(i) / static_cast<Wide<T>>(n - 1));
   return y;
 }
 /// Identity matrix [n, n].
@@ -85,14 +87,14 @@ namespace detail {
 /// Takes the next stream of the default generator and fills a new tensor from it.
 template <class T, class Fill>
 Tensor<T> random(const Shape& shape, Device device, const Fill& fill) {
-  static_assert(std::is_floating_point_v<T>, "random numbers come in float and double: cast<bf16>(rand<float>(shape))");
+  static_assert(is_floating<T>, "random numbers come in float, double and bf16");
   Tensor<T> y(shape, device);
   fill(default_generator().seed.load(), default_generator().next_stream.fetch_add(1), mutable_view(y));
   return y;
 }
 }  // namespace detail
 
-/// Uniform in [0, 1).
+/// Uniform in [0, 1); of bf16 rounded, so that 1 is possible.
 template <class T = float>
 Tensor<T> rand(const Shape& shape, Device device = cpu()) {
   return detail::random<T>(shape, device, [](auto seed, auto stream, auto y) { backend::uniform(seed, stream, 0, 1, y); });

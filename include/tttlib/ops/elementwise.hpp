@@ -13,9 +13,9 @@ namespace ttt {
 
 namespace detail {
 
-/// Whether the backends have a formula for an element type: all in float and double, integer arithmetic in int64.
+/// Whether the backends have a formula for an element type: all in float, double and bf16, integer arithmetic in int64.
 template <class F, class T>
-inline constexpr bool has_kernel = std::is_floating_point_v<T>;
+inline constexpr bool has_kernel = is_floating<T>;
 #define TTT_INTEGER_FORMULAS(X) \
   X(Neg) X(AddScalar) X(MulScalar) X(Add) X(Sub) X(Mul) X(Equal) X(NotEqual) X(Less) X(LessEqual)
 #define TTT_HAS_KERNEL(Name) \
@@ -27,7 +27,7 @@ TTT_INTEGER_FORMULAS(TTT_HAS_KERNEL)
 
 template <class F, class T>
 Tensor<T> compute(F f, const Tensor<T>& x) {
-  static_assert(has_kernel<F, T>, "this op works on float and double tensors: cast<float>(x) first");
+  static_assert(has_kernel<F, T>, "this op works on tensors of float, double and bf16: cast<float>(x) first");
   Tensor<T> y = empty_like(x);
   backend::map(f, view(x), mutable_view(y));
   return y;
@@ -39,7 +39,7 @@ Tensor<T> compute(const char* op, F f, const Tensor<T>& x) {
 }
 template <class F, class T>
 Tensor<T> compute(F f, const Tensor<T>& a, const Tensor<T>& b) {
-  static_assert(has_kernel<F, T>, "this op works on float and double tensors: cast<float>(x) first");
+  static_assert(has_kernel<F, T>, "this op works on tensors of float, double and bf16: cast<float>(x) first");
   Tensor<T> y = empty_like(a);
   backend::map(f, view(a), view(b), mutable_view(y));
   return y;
@@ -74,7 +74,7 @@ Tensor<T> add(const Tensor<T>& a, const Tensor<T>& b) {
   return detail::add_same(pair.first, pair.second);
 }
 template <class T>
-Tensor<T> add(const Tensor<T>& x, std::type_identity_t<T> value) {
+Tensor<T> add(const Tensor<T>& x, Wide<T> value) {
   return record<T>("add_scalar", detail::compute("add", formula::AddScalar{static_cast<double>(value)}, x), {x},
                    [](const Call<T>& c) { return c.g; });
 }
@@ -94,7 +94,7 @@ Tensor<T> mul(const Tensor<T>& a, const Tensor<T>& b) {
                    [](const Call<T>& c) { return mul(c.g, c.in(1)); }, [](const Call<T>& c) { return mul(c.g, c.in(0)); });
 }
 template <class T>
-Tensor<T> mul(const Tensor<T>& x, std::type_identity_t<T> value) {
+Tensor<T> mul(const Tensor<T>& x, Wide<T> value) {
   return record<T>("mul_scalar", detail::compute("mul", formula::MulScalar{static_cast<double>(value)}, x), {x},
                    [value](const Call<T>& c) { return mul(c.g, value); });
 }
@@ -123,21 +123,21 @@ Tensor<T> div(const Tensor<T>& a, const Tensor<T>& b) {
                    [](const Call<T>& c) { return neg(div(mul(c.g, c.in(0)), mul(c.in(1), c.in(1)))); });
 }
 template <class T>
-Tensor<T> div(const Tensor<T>& x, std::type_identity_t<T> value) {
+Tensor<T> div(const Tensor<T>& x, Wide<T> value) {
   return record<T>("div_scalar", detail::compute("div", formula::DivScalar{static_cast<double>(value)}, x), {x},
                    [value](const Call<T>& c) { return div(c.g, value); });
 }
 template <class T>
 Tensor<T> square(const Tensor<T>& x) {
   return record<T>("square", detail::compute("square", formula::Square{}, x), {saved(x)},
-                   [](const Call<T>& c) { return mul(mul(c.g, c.in(0)), T(2)); });
+                   [](const Call<T>& c) { return mul(mul(c.g, c.in(0)), 2); });
 }
 /// x^p for a number p; with an integer p the polynomial, defined at 0.
 template <class T>
 Tensor<T> pow(const Tensor<T>& x, double p) {
   return record<T>("pow", detail::compute("pow", formula::PowScalar{p}, x), {saved(x)}, [p](const Call<T>& c) {
     if (p == 0) return zeros_like(c.g);
-    return mul(mul(c.g, pow(c.in(0), p - 1)), static_cast<T>(p));
+    return mul(mul(c.g, pow(c.in(0), p - 1)), static_cast<Wide<T>>(p));
   });
 }
 /// a^b for tensors; shapes broadcast. b's gradient needs a ≥ 0; special points as in docs/numerics.md.
@@ -156,12 +156,12 @@ Tensor<T> log(const Tensor<T>& x) {
 template <class T>
 Tensor<T> sqrt(const Tensor<T>& x) {
   return record<T>("sqrt", saved(detail::compute("sqrt", formula::Sqrt{}, x)), {x},
-                   [](const Call<T>& c) { return mul(div(c.g, c.y()), T(0.5)); });
+                   [](const Call<T>& c) { return mul(div(c.g, c.y()), 0.5); });
 }
 template <class T>
 Tensor<T> rsqrt(const Tensor<T>& x) {
   return record<T>("rsqrt", saved(detail::compute("rsqrt", formula::Rsqrt{}, x)), {x},
-                   [](const Call<T>& c) { return mul(mul(c.g, pow(c.y(), 3)), T(-0.5)); });
+                   [](const Call<T>& c) { return mul(mul(c.g, pow(c.y(), 3)), -0.5); });
 }
 template <class T>
 Tensor<T> cos(const Tensor<T>& x);
@@ -189,7 +189,7 @@ Tensor<T> sigmoid(const Tensor<T>& x) {
 template <class T>
 Tensor<T> erf(const Tensor<T>& x) {
   return record<T>("erf", detail::compute("erf", formula::Erf{}, x), {saved(x)}, [](const Call<T>& c) {
-    return mul(mul(c.g, exp(neg(square(c.in(0))))), T(1.12837916709551257390));  // 2/√π · e^{−x²}
+    return mul(mul(c.g, exp(neg(square(c.in(0))))), Wide<T>(1.12837916709551257390));  // 2/√π · e^{−x²}
   });
 }
 /// −1, 0 or 1; its derivative is 0 everywhere.
@@ -218,8 +218,8 @@ Tensor<T> silu_grad(const Tensor<T>& x) {
     const Tensor<T> x = c.in(0);
     if (!grad_mode()) return detail::compute(formula::SiluGradPull{}, x, c.g);
     const Tensor<T> s = sigmoid(x);
-    const Tensor<T> slope = mul(s, add(neg(s), T(1)));                                 // σ(1−σ)
-    return mul(mul(c.g, slope), add(mul(x, add(mul(s, T(-2)), T(1))), T(2)));          // S'' = σ(1−σ)(2 + x(1−2σ))
+    const Tensor<T> slope = mul(s, add(neg(s), 1));                            // σ(1−σ)
+    return mul(mul(c.g, slope), add(mul(x, add(mul(s, -2), 1)), 2));           // S'' = σ(1−σ)(2 + x(1−2σ))
   });
 }
 /// SiLU: x·σ(x).
@@ -236,8 +236,8 @@ Tensor<T> gelu(const Tensor<T>& x) {
   return record<T>("gelu", detail::compute("gelu", formula::Gelu{}, x), {saved(x)}, [](const Call<T>& c) {
     const Tensor<T> x = c.in(0);
     if (!grad_mode()) return detail::compute(formula::GeluPull{}, x, c.g);
-    const Tensor<T> cdf = mul(add(erf(mul(x, T(formula::inv_sqrt2))), T(1)), T(0.5));
-    const Tensor<T> density = mul(exp(mul(square(x), T(-0.5))), T(formula::inv_sqrt_2pi));
+    const Tensor<T> cdf = mul(add(erf(mul(x, Wide<T>(formula::inv_sqrt2))), 1), 0.5);
+    const Tensor<T> density = mul(exp(mul(square(x), -0.5)), Wide<T>(formula::inv_sqrt_2pi));
     return mul(c.g, add(cdf, mul(x, density)));
   });
 }
@@ -248,10 +248,10 @@ Tensor<T> gelu_tanh(const Tensor<T>& x) {
     const Tensor<T> x = c.in(0);
     if (!grad_mode()) return detail::compute(formula::GeluTanhPull{}, x, c.g);
     const Tensor<T> x2 = square(x);
-    const Tensor<T> t = tanh(mul(mul(x, add(mul(x2, T(formula::gelu_cubic)), T(1))), T(formula::sqrt_2_over_pi)));
-    const Tensor<T> slope = mul(add(mul(x2, T(3 * formula::gelu_cubic)), T(1)), T(formula::sqrt_2_over_pi));
-    const Tensor<T> rest = mul(mul(x, add(neg(square(t)), T(1))), slope);
-    return mul(mul(c.g, add(add(t, rest), T(1))), T(0.5));
+    const Tensor<T> t = tanh(mul(mul(x, add(mul(x2, Wide<T>(formula::gelu_cubic)), 1)), Wide<T>(formula::sqrt_2_over_pi)));
+    const Tensor<T> slope = mul(add(mul(x2, Wide<T>(3 * formula::gelu_cubic)), 1), Wide<T>(formula::sqrt_2_over_pi));
+    const Tensor<T> rest = mul(mul(x, add(neg(square(t)), 1)), slope);
+    return mul(mul(c.g, add(add(t, rest), 1)), 0.5);
   });
 }
 
@@ -271,17 +271,17 @@ template <class T>
 Tensor<T> ge(const Tensor<T>& a, const Tensor<T>& b) { return detail::compare("ge", formula::LessEqual{}, b, a); }
 /// The same with a number.
 template <class T>
-Tensor<T> eq(const Tensor<T>& a, std::type_identity_t<T> b) { return eq(a, full<T>({}, b, a.device())); }
+Tensor<T> eq(const Tensor<T>& a, Wide<T> b) { return eq(a, full<T>({}, b, a.device())); }
 template <class T>
-Tensor<T> ne(const Tensor<T>& a, std::type_identity_t<T> b) { return ne(a, full<T>({}, b, a.device())); }
+Tensor<T> ne(const Tensor<T>& a, Wide<T> b) { return ne(a, full<T>({}, b, a.device())); }
 template <class T>
-Tensor<T> lt(const Tensor<T>& a, std::type_identity_t<T> b) { return lt(a, full<T>({}, b, a.device())); }
+Tensor<T> lt(const Tensor<T>& a, Wide<T> b) { return lt(a, full<T>({}, b, a.device())); }
 template <class T>
-Tensor<T> le(const Tensor<T>& a, std::type_identity_t<T> b) { return le(a, full<T>({}, b, a.device())); }
+Tensor<T> le(const Tensor<T>& a, Wide<T> b) { return le(a, full<T>({}, b, a.device())); }
 template <class T>
-Tensor<T> gt(const Tensor<T>& a, std::type_identity_t<T> b) { return gt(a, full<T>({}, b, a.device())); }
+Tensor<T> gt(const Tensor<T>& a, Wide<T> b) { return gt(a, full<T>({}, b, a.device())); }
 template <class T>
-Tensor<T> ge(const Tensor<T>& a, std::type_identity_t<T> b) { return ge(a, full<T>({}, b, a.device())); }
+Tensor<T> ge(const Tensor<T>& a, Wide<T> b) { return ge(a, full<T>({}, b, a.device())); }
 
 /// a where the condition is not 0, else b; all three broadcast. The condition is a constant.
 template <class T>
@@ -297,11 +297,11 @@ Tensor<T> where(const Tensor<T>& condition, const Tensor<T>& a, const Tensor<T>&
                    [kept](const Call<T>& c) { return where(kept.get("where", "condition"), zeros_like(c.g), c.g); });
 }
 template <class T>
-Tensor<T> where(const Tensor<T>& condition, const Tensor<T>& a, std::type_identity_t<T> b) {
+Tensor<T> where(const Tensor<T>& condition, const Tensor<T>& a, Wide<T> b) {
   return where(condition, a, full<T>({}, b, a.device()));
 }
 template <class T>
-Tensor<T> where(const Tensor<T>& condition, std::type_identity_t<T> a, const Tensor<T>& b) {
+Tensor<T> where(const Tensor<T>& condition, Wide<T> a, const Tensor<T>& b) {
   return where(condition, full<T>({}, a, b.device()), b);
 }
 /// x + scale·y in one pass; y and scale broadcast to x's shape. The scale is a constant.
@@ -322,8 +322,8 @@ Tensor<T> maximum(const Tensor<T>& a, const Tensor<T>& b) {
   const auto pair = detail::broadcast_pair("maximum", a, b);
   return record<T>(
       "maximum", detail::compute(formula::Maximum{}, pair.first, pair.second), {saved(pair.first), saved(pair.second)},
-      [](const Call<T>& c) { return mul(c.g, mul(add(gt(c.in(0), c.in(1)), ge(c.in(0), c.in(1))), T(0.5))); },
-      [](const Call<T>& c) { return mul(c.g, mul(add(gt(c.in(1), c.in(0)), ge(c.in(1), c.in(0))), T(0.5))); });
+      [](const Call<T>& c) { return mul(c.g, mul(add(gt(c.in(0), c.in(1)), ge(c.in(0), c.in(1))), 0.5)); },
+      [](const Call<T>& c) { return mul(c.g, mul(add(gt(c.in(1), c.in(0)), ge(c.in(1), c.in(0))), 0.5)); });
 }
 /// The smaller of two, with half the gradient to each at a tie; shapes broadcast.
 template <class T>
@@ -331,12 +331,12 @@ Tensor<T> minimum(const Tensor<T>& a, const Tensor<T>& b) {
   return neg(maximum(neg(a), neg(b)));
 }
 template <class T>
-Tensor<T> maximum(const Tensor<T>& a, std::type_identity_t<T> b) { return maximum(a, full<T>({}, b, a.device())); }
+Tensor<T> maximum(const Tensor<T>& a, Wide<T> b) { return maximum(a, full<T>({}, b, a.device())); }
 template <class T>
-Tensor<T> minimum(const Tensor<T>& a, std::type_identity_t<T> b) { return minimum(a, full<T>({}, b, a.device())); }
+Tensor<T> minimum(const Tensor<T>& a, Wide<T> b) { return minimum(a, full<T>({}, b, a.device())); }
 /// x limited to [low, high]; the derivative is 1 on both bounds.
 template <class T>
-Tensor<T> clamp(const Tensor<T>& x, std::type_identity_t<T> low, std::type_identity_t<T> high) {
+Tensor<T> clamp(const Tensor<T>& x, Wide<T> low, Wide<T> high) {
   const double p = static_cast<double>(low), q = static_cast<double>(high);
   return record<T>("clamp", detail::compute("clamp", formula::Clamp{p, q}, x), {saved(x)}, [p, q](const Call<T>& c) {
     return mul(c.g, detail::compute(formula::InRange{p, q}, c.in(0).detach()));
@@ -344,9 +344,9 @@ Tensor<T> clamp(const Tensor<T>& x, std::type_identity_t<T> low, std::type_ident
 }
 /// x limited on one side; the derivative is 1 on the bound.
 template <class T>
-Tensor<T> clamp_min(const Tensor<T>& x, std::type_identity_t<T> low) { return clamp(x, low, std::numeric_limits<T>::infinity()); }
+Tensor<T> clamp_min(const Tensor<T>& x, Wide<T> low) { return clamp(x, low, std::numeric_limits<Wide<T>>::infinity()); }
 template <class T>
-Tensor<T> clamp_max(const Tensor<T>& x, std::type_identity_t<T> high) { return clamp(x, -std::numeric_limits<T>::infinity(), high); }
+Tensor<T> clamp_max(const Tensor<T>& x, Wide<T> high) { return clamp(x, -std::numeric_limits<Wide<T>>::infinity(), high); }
 template <class T>
 Tensor<T> pow(const Tensor<T>& a, const Tensor<T>& b) {
   const auto pair = detail::broadcast_pair("pow", a, b);
@@ -370,21 +370,21 @@ template <class T> Tensor<T> operator+(const Tensor<T>& a, const Tensor<T>& b) {
 template <class T> Tensor<T> operator-(const Tensor<T>& a, const Tensor<T>& b) { return sub(a, b); }
 template <class T> Tensor<T> operator*(const Tensor<T>& a, const Tensor<T>& b) { return mul(a, b); }
 template <class T> Tensor<T> operator/(const Tensor<T>& a, const Tensor<T>& b) { return div(a, b); }
-template <class T> Tensor<T> operator+(const Tensor<T>& x, std::type_identity_t<T> v) { return add(x, v); }
-template <class T> Tensor<T> operator-(const Tensor<T>& x, std::type_identity_t<T> v) { return add(x, -v); }
-template <class T> Tensor<T> operator*(const Tensor<T>& x, std::type_identity_t<T> v) { return mul(x, v); }
-template <class T> Tensor<T> operator/(const Tensor<T>& x, std::type_identity_t<T> v) { return div(x, v); }
-template <class T> Tensor<T> operator+(std::type_identity_t<T> v, const Tensor<T>& x) { return add(x, v); }
-template <class T> Tensor<T> operator-(std::type_identity_t<T> v, const Tensor<T>& x) { return add(neg(x), v); }
-template <class T> Tensor<T> operator*(std::type_identity_t<T> v, const Tensor<T>& x) { return mul(x, v); }
-template <class T> Tensor<T> operator/(std::type_identity_t<T> v, const Tensor<T>& x) { return mul(reciprocal(x), v); }
+template <class T> Tensor<T> operator+(const Tensor<T>& x, Wide<T> v) { return add(x, v); }
+template <class T> Tensor<T> operator-(const Tensor<T>& x, Wide<T> v) { return add(x, -v); }
+template <class T> Tensor<T> operator*(const Tensor<T>& x, Wide<T> v) { return mul(x, v); }
+template <class T> Tensor<T> operator/(const Tensor<T>& x, Wide<T> v) { return div(x, v); }
+template <class T> Tensor<T> operator+(Wide<T> v, const Tensor<T>& x) { return add(x, v); }
+template <class T> Tensor<T> operator-(Wide<T> v, const Tensor<T>& x) { return add(neg(x), v); }
+template <class T> Tensor<T> operator*(Wide<T> v, const Tensor<T>& x) { return mul(x, v); }
+template <class T> Tensor<T> operator/(Wide<T> v, const Tensor<T>& x) { return mul(reciprocal(x), v); }
 template <class T> Tensor<T> operator<(const Tensor<T>& a, const Tensor<T>& b) { return lt(a, b); }
 template <class T> Tensor<T> operator>(const Tensor<T>& a, const Tensor<T>& b) { return gt(a, b); }
 template <class T> Tensor<T> operator<=(const Tensor<T>& a, const Tensor<T>& b) { return le(a, b); }
 template <class T> Tensor<T> operator>=(const Tensor<T>& a, const Tensor<T>& b) { return ge(a, b); }
-template <class T> Tensor<T> operator<(const Tensor<T>& a, std::type_identity_t<T> v) { return lt(a, v); }
-template <class T> Tensor<T> operator>(const Tensor<T>& a, std::type_identity_t<T> v) { return gt(a, v); }
-template <class T> Tensor<T> operator<=(const Tensor<T>& a, std::type_identity_t<T> v) { return le(a, v); }
-template <class T> Tensor<T> operator>=(const Tensor<T>& a, std::type_identity_t<T> v) { return ge(a, v); }
+template <class T> Tensor<T> operator<(const Tensor<T>& a, Wide<T> v) { return lt(a, v); }
+template <class T> Tensor<T> operator>(const Tensor<T>& a, Wide<T> v) { return gt(a, v); }
+template <class T> Tensor<T> operator<=(const Tensor<T>& a, Wide<T> v) { return le(a, v); }
+template <class T> Tensor<T> operator>=(const Tensor<T>& a, Wide<T> v) { return ge(a, v); }
 
 }  // namespace ttt

@@ -32,7 +32,7 @@ template <class T>
 Tensor<T> gather_at(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::size_t axis) {
   Tensor<T> y(index.shape(), x.device());
   backend::gather(view(x), view(index), axis, mutable_view(y));
-  if constexpr (std::is_floating_point_v<T>)
+  if constexpr (is_floating<T>)
     return record<T>("gather", y, {x}, [kept = Constant(index), axis](const Call<T>& c) {
       return scatter_at(c.g, kept.get("gather", "index"), axis, c.shape(0));
     });
@@ -41,7 +41,7 @@ Tensor<T> gather_at(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::
 template <class T>
 Tensor<T> scatter_at(const Tensor<T>& g, const Tensor<std::int64_t>& index, std::size_t axis,
                      const Shape& shape) {
-  Tensor<T> y = full<T>(shape, T(0), g.device());
+  Tensor<T> y = full<T>(shape, 0, g.device());
   backend::scatter_add(view(g), view(index), axis, mutable_view(y));
   return record<T>("scatter_add", y, {g}, [kept = Constant(index), axis](const Call<T>& c) {
     return gather_at(c.g, kept.get("scatter_add", "index"), axis);
@@ -124,7 +124,7 @@ Tensor<T> one_hot(const Tensor<std::int64_t>& labels, std::int64_t classes) {
   Shape shape = labels.shape();
   shape.push_back(classes);
   const Tensor<std::int64_t> index = unsqueeze(labels, -1);  // [.., 1]
-  return detail::scatter_at(full<T>(index.shape(), T(1), labels.device()), index, shape.size() - 1, shape);
+  return detail::scatter_at(full<T>(index.shape(), 1, labels.device()), index, shape.size() - 1, shape);
 }
 
 /// Largest element along an axis; all gradient goes to the first of equals. (`amax` shares it.)

@@ -1,5 +1,5 @@
 #pragma once
-/// The ops that `tttlib::compiled` holds for float and double: a program that links it only declares them, and
+/// The ops that `tttlib::compiled` holds for float, double and bf16: a program that links it only declares them, and
 /// compiles in seconds. `TTT_OP_INSTANCES(extern template, T)` declares, `TTT_OP_INSTANCES(template, T)` emits.
 /// An op that is not listed works all the same; it is compiled where it is used.
 
@@ -12,7 +12,7 @@
   TTT_OTHER_INSTANCES(KEYWORD, T)
 
 #define TTT_CREATE_INSTANCES(KEYWORD, T)                                                                              \
-  KEYWORD Tensor<T> full<T>(const Shape&, T, Device);                                                                 \
+  KEYWORD Tensor<T> full<T>(const Shape&, Wide<T>, Device);                                                           \
   KEYWORD Tensor<T> zeros_like<T>(const Tensor<T>&);                                                                  \
   KEYWORD Tensor<T> ones_like<T>(const Tensor<T>&);                                                                   \
   KEYWORD Tensor<T> rand<T>(const Shape&, Device);                                                                    \
@@ -62,7 +62,7 @@
 
 #define TTT_UNARY_INSTANCE(KEYWORD, T, name) KEYWORD Tensor<T> name<T>(const Tensor<T>&);
 #define TTT_BINARY_INSTANCE(KEYWORD, T, name) KEYWORD Tensor<T> name<T>(const Tensor<T>&, const Tensor<T>&);
-#define TTT_SCALAR_INSTANCE(KEYWORD, T, name) KEYWORD Tensor<T> name<T>(const Tensor<T>&, T);
+#define TTT_SCALAR_INSTANCE(KEYWORD, T, name) KEYWORD Tensor<T> name<T>(const Tensor<T>&, Wide<T>);
 
 #define TTT_ELEMENTWISE_INSTANCES(KEYWORD, T)                                                                         \
   TTT_UNARY_INSTANCE(KEYWORD, T, neg)                                                                                 \
@@ -103,7 +103,7 @@
   TTT_SCALAR_INSTANCE(KEYWORD, T, div)                                                                                \
   KEYWORD Tensor<T> pow<T>(const Tensor<T>&, double);                                                                 \
   KEYWORD Tensor<T> where<T>(const Tensor<T>&, const Tensor<T>&, const Tensor<T>&);                                   \
-  KEYWORD Tensor<T> clamp<T>(const Tensor<T>&, T, T);
+  KEYWORD Tensor<T> clamp<T>(const Tensor<T>&, Wide<T>, Wide<T>);
 
 #define TTT_OTHER_INSTANCES(KEYWORD, T)                                                                               \
   TTT_BINARY_INSTANCE(KEYWORD, T, matmul)                                                                             \
@@ -134,5 +134,6 @@
 namespace ttt {
 TTT_OP_INSTANCES(extern template, float)
 TTT_OP_INSTANCES(extern template, double)
+TTT_OP_INSTANCES(extern template, bf16)
 }  // namespace ttt
 #endif

@@ -226,7 +226,7 @@ struct SliceNode final : Node {
   void pull_into(const TensorBase& g, TensorBase& sum) override {
     const Tensor<T> part(g);
     Tensor<T> target = slice_view(Tensor<T>(sum), axis, start, part.shape()[axis], step);
-    add_into(view(target), view(part), mutable_view(target));
+    backend::map(formula::Add{}, View<const T>(mutable_view(target)), view(part), mutable_view(target));
   }
   bool adds_in_place() const override { return true; }
 };
@@ -246,7 +246,7 @@ Tensor<T> slice_count(const Tensor<T>& x, std::size_t axis, std::int64_t start, 
 /// Zeros of `shape` with x written at start, start + step, … of one axis: the partner of slice.
 template <class T>
 Tensor<T> unslice(const Tensor<T>& x, const Shape& shape, std::size_t axis, std::int64_t start, std::int64_t step) {
-  Tensor<T> y = full<T>(shape, T(0), x.device());
+  Tensor<T> y = full<T>(shape, 0, x.device());
   const std::int64_t count = x.shape()[axis];
   Tensor<T> target = slice_view(y, axis, start, count, step);
   backend::copy(view(x), mutable_view(target));

@@ -39,7 +39,7 @@ template <class T>
 Tensor<T> mean(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false) {
   const detail::ReducedShape to("mean", x.shape(), axes);
   if (to.count == 0) fail<ShapeError>("mean", concat("mean of no elements: x ", x.shape()));
-  return div(sum(x, axes, keep_axis), static_cast<T>(to.count));
+  return cast<T>(div(sum(cast<Wide<T>>(x), axes, keep_axis), static_cast<Wide<T>>(to.count)));
 }
 /// Variance over axes: Σ(x − mean)² / (n − correction); correction 1 is the unbiased one.
 template <class T>
@@ -47,7 +47,8 @@ Tensor<T> var(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false,
   const detail::ReducedShape to("var", x.shape(), axes);
   const double divisor = static_cast<double>(to.count) - correction;
   if (divisor <= 0) fail<ShapeError>("var", concat("too few elements: x ", x.shape(), ", ", to.count, " per result, correction ", correction));
-  return div(sum(square(sub(x, mean(x, axes, true))), axes, keep_axis), static_cast<T>(divisor));
+  const Tensor<Wide<T>> wide = cast<Wide<T>>(x);
+  return cast<T>(div(sum(square(sub(wide, mean(wide, axes, true))), axes, keep_axis), static_cast<Wide<T>>(divisor)));
 }
 
 namespace detail {
@@ -106,10 +107,10 @@ Tensor<std::int64_t> argmin(const Tensor<T>& x, std::int64_t axis = -1, bool kee
 template <class T>
 Tensor<T> norm(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false) {
   const detail::ReducedShape to("norm", x.shape(), axes);
-  Tensor<T> y(to.kept, x.device());
-  const Tensor<T> squares = detail::compute("norm", formula::Square{}, x);
-  backend::reduce(Reduction::sum, view(squares), mutable_view(y));
-  y = detail::compute(formula::Sqrt{}, y);
+  Tensor<Wide<T>> sums(to.kept, x.device());
+  const Tensor<Wide<T>> squares = detail::compute("norm", formula::Square{}, cast<Wide<T>>(x.detach()));
+  backend::reduce(Reduction::sum, view(squares), mutable_view(sums));
+  Tensor<T> y = cast<T>(detail::compute(formula::Sqrt{}, sums));
   y = record<T>("norm", saved(y), {saved(x)}, [](const Call<T>& c) {
     return mul(mul(c.g, reciprocal_or_zero(c.y())), c.in(0));
   });

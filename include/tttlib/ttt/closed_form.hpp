@@ -9,10 +9,10 @@ namespace ttt::closed_form {
 
 /// GLU head: w1, w2 [H, d, d], k and v [B, H, N, d] -> {w1*, w2*} [B, H, d, d].
 template <class T>
-Tensors<T> glu_step(const Tensors<T>& w0, const Tensor<T>& k, const Tensor<T>& v, T rate) {
+Tensors<T> glu_step(const Tensors<T>& w0, const Tensor<T>& k, const Tensor<T>& v, Wide<T> rate) {
   Scope scope("inner_step");
   const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // the inner step never rounds its operands
-  const T c = static_cast<T>(-losses::block_scale / static_cast<double>(k.size(-2)));  // −s/N
+  const Wide<T> c = static_cast<Wide<T>>(-losses::block_scale / static_cast<double>(k.size(-2)));  // −s/N
   const Tensor<T> z1 = matmul(k, w0[0]);                                                // [B, H, N, d]
   const Tensor<T> z2 = matmul(k, w0[1]);                                                // [B, H, N, d]
   const Tensor<T> p = mul(v, silu(z2));                                                 // [B, H, N, d]  V ⊙ S(z2)
@@ -25,12 +25,12 @@ Tensors<T> glu_step(const Tensors<T>& w0, const Tensor<T>& k, const Tensor<T>& v
 
 /// Depthwise-convolution head: w0 [d, 1, 3, 3], k and v [B, h, w, d] -> one kernel per image [B, d, 3, 3].
 template <class T>
-Tensor<T> dwconv3x3_step(const Tensor<T>& w0, const Tensor<T>& k, const Tensor<T>& v, T rate) {
+Tensor<T> dwconv3x3_step(const Tensor<T>& w0, const Tensor<T>& k, const Tensor<T>& v, Wide<T> rate) {
   Scope scope("inner_step");
   const std::int64_t tokens = k.size(1) * k.size(2), channels = k.size(3);
-  const T c = static_cast<T>(-losses::block_scale / static_cast<double>(tokens));                             // −s/(h·w)
+  const Wide<T> c = static_cast<Wide<T>>(-losses::block_scale / static_cast<double>(tokens));                             // −s/(h·w)
   const Tensor<T> g = mul(depthwise_correlation(k, v, {3, 3}, {.padding = {1, 1}}), c);                       // [B, d, 3, 3]
-  const Tensor<T> clipped = div(g, add(norm(g, {-2, -1}, true), T(1)));                                       // [B, d, 3, 3]
+  const Tensor<T> clipped = div(g, add(norm(g, {-2, -1}, true), 1));                                          // [B, d, 3, 3]
   return sub(reshape(w0, {channels, 3, 3}), mul(clipped, rate));
 }
 

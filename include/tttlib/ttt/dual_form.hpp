@@ -34,7 +34,7 @@ std::string dual_form_obstacle(const InnerModel<T>& model, const InnerOptions<T>
 /// η's factor of the first n positions of a chunk: [n].
 template <class T>
 Tensor<T> position_rates(const InnerOptions<T>& o, std::int64_t n, Device device) {
-  if (!o.position_rate.defined()) return full<T>({n}, T(1), device);
+  if (!o.position_rate.defined()) return full<T>({n}, 1, device);
   if (o.position_rate.dim() != 1 || o.position_rate.size(0) < n)
     fail<ShapeError>("inner_scan", concat("position rates must cover the chunk: position_rate ", o.position_rate.shape(), ", chunk ", n));
   return slice(o.position_rate, 0, 0, n);
@@ -77,11 +77,11 @@ InnerResult<T> causal_sequential(const InnerModel<T>& model, const InnerState<T>
       if (x.defined()) x = copies(x);
   const Tensor<T> past = reshape(detail::lower_triangle<T>(n, q.device()), {1, n, 1, n});                    // [1, n, 1, n]
   InnerData<T> everybody{copies(data.k), copies(data.v), {}};                                                // [B·n, H, n, d]
-  const Tensors<T> rates = data.rates.empty() ? Tensors<T>{full<T>({B, H, n}, T(1), q.device())} : data.rates;
+  const Tensors<T> rates = data.rates.empty() ? Tensors<T>{full<T>({B, H, n}, 1, q.device())} : data.rates;
   for (const Tensor<T>& r : rates) everybody.rates.push_back(reshape(mul(unsqueeze(r, 1), past), {B * n, H, n}));
   InnerOptions<T> scaled = options;
   const Tensor<T> position = reshape(detail::position_rates(options, n, q.device()), {1, n, 1});             // [1, n, 1]
-  Tensor<T> heads = options.head_rate.defined() ? options.head_rate : full<T>({H}, T(1), q.device());        // [H] or [B, H]
+  Tensor<T> heads = options.head_rate.defined() ? options.head_rate : full<T>({H}, 1, q.device());        // [H] or [B, H]
   heads = reshape(heads, {heads.dim() == 2 ? B : 1, 1, H});                                                  // [B, 1, H]
   scaled.head_rate = reshape(expand(mul(position, heads), {B, n, H}), {B * n, H});                           // [B·n, H]
   state = inner_update(model, state, everybody, scaled);
@@ -106,7 +106,7 @@ InnerResult<T> causal_dual(const InnerModel<T>& model, const InnerState<T>& at, 
     return plain(i, x);
   });
   Tensors<T> nothing;  // a zero on each map's output, to differentiate by: [B, H, n, out]
-  for (const InnerLinearMap& map : model.maps) nothing.push_back(full<T>({B, H, n, at.w[map.weight].size(-1)}, T(0), q.device()));
+  for (const InnerLinearMap& map : model.maps) nothing.push_back(full<T>({B, H, n, at.w[map.weight].size(-1)}, 0, q.device()));
   const Tensors<T> delta = grad([&](const Tensors<T>& zero) {
     const Tensor<T> prediction = model.by_maps(data.k, at.w, [&](std::size_t i, const Tensor<T>& x) { return add(plain(i, x), zero[i]); });
     return detail::total_loss(model, options.loss, prediction, data.v, data.rates.empty() ? Tensor<T>() : data.rates[0]);
@@ -132,7 +132,7 @@ InnerResult<T> causal_dual(const InnerModel<T>& model, const InnerState<T>& at, 
     if (!moves && !bias_moves) return plain(i, x);
     Tensor<T> similarity;                                                                            // x̄_n·x_k, + 1 for a bias
     if (moves) similarity = matmul(x, transpose(inputs[i]));                                         // [B, H, n, n]
-    if (bias_moves) similarity = moves ? add(similarity, T(1)) : full<T>({n, n}, T(1), q.device());
+    if (bias_moves) similarity = moves ? add(similarity, 1) : full<T>({n, n}, 1, q.device());
     const Tensor<T> moved = matmul(mul(similarity, past), steps[i]);                                 // [B, H, n, out]
     return sub(plain(i, x), mul(moved, unsqueeze(position, -1)));                                    // [B, H, n, out]
   });

@@ -67,8 +67,8 @@ namespace losses {
 
 /// 1/(n√d) for a tensor [.., n, d].
 template <class T>
-T token_scale(const Tensor<T>& v) {
-  return static_cast<T>(1 / (static_cast<double>(v.size(-2)) * std::sqrt(static_cast<double>(v.size(-1)))));
+Wide<T> token_scale(const Tensor<T>& v) {
+  return static_cast<Wide<T>>(1 / (static_cast<double>(v.size(-2)) * std::sqrt(static_cast<double>(v.size(-1)))));
 }
 /// Σ over tokens and channels, each token's terms times its weight: terms [.., n, d], weights [.., n] -> [..].
 template <class T>
@@ -110,7 +110,7 @@ inline constexpr Named mae{"mae", true, []<class T>(const Tensor<T>& p, const Te
 /// (1/(n√d)) Σ ℓ(V̂ − V), ℓ(x) = x²/2 if |x| < 1, else |x| − 1/2
 inline constexpr Named smooth_l1{"smooth_l1", true, []<class T>(const Tensor<T>& p, const Tensor<T>& v, const Tensor<T>& weights) {
   const Tensor<T> x = sub(p, v), size = abs(x);                                                             // [.., n, d]
-  const Tensor<T> terms = where(lt(size, ones_like(size)), mul(square(x), T(0.5)), add(size, T(-0.5)));     // [.., n, d]
+  const Tensor<T> terms = where(lt(size, ones_like(size)), mul(square(x), 0.5), add(size, -0.5));           // [.., n, d]
   return mul(weighted_sum(terms, weights), token_scale(v));
 }};
 
@@ -120,13 +120,13 @@ inline constexpr Named dot_sum{"dot_sum", true, []<class T>(const Tensor<T>& p, 
 }};
 /// ½ Σ ‖V̂ − V‖², without a factor (TTT-Linear, TTT-MLP)
 inline constexpr Named l2_sum{"l2_sum", true, []<class T>(const Tensor<T>& p, const Tensor<T>& v, const Tensor<T>& weights) {
-  return mul(weighted_sum(square(sub(p, v)), weights), T(0.5));
+  return mul(weighted_sum(square(sub(p, v)), weights), 0.5);
 }};
 
 /// The ViT³ block's loss −(s/n) Σ V̂·V with s = 9^(−1/2) in every branch, as in the reference implementation.
 inline constexpr double block_scale = 1.0 / 3.0;
 inline constexpr Named block_dot{"block_dot", true, []<class T>(const Tensor<T>& p, const Tensor<T>& v, const Tensor<T>& weights) {
-  return mul(weighted_sum(mul(p, v), weights), static_cast<T>(-block_scale / static_cast<double>(v.size(-2))));
+  return mul(weighted_sum(mul(p, v), weights), static_cast<Wide<T>>(-block_scale / static_cast<double>(v.size(-2))));
 }};
 
 /// Every loss of this file.

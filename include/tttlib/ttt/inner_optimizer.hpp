@@ -54,14 +54,14 @@ Tensor<T> norm_of_units(const Tensor<T>& w, bool all_inputs) {
 ///   g [B, H, in, out] or [B, H, channels, 1, kh, kw] -> same shape.
 template <class T>
 Tensor<T> clip_inner_gradient(const Tensor<T>& g) {
-  return div(g, add(detail::norm_of_units(g, false), T(1)));
+  return div(g, add(detail::norm_of_units(g, false), 1));
 }
 
 /// W with each output unit's norm put back to W0's: w / (‖w‖ + 1e-5) · ‖w0‖, [B, H, …] -> same shape (LaCT's row norm;
 /// its matrices are [out, in]). A zero step moves a weight by 1e-5/‖w‖ of itself, as there.
 template <class T>
 Tensor<T> keep_unit_norms(const Tensor<T>& w, const Tensor<T>& w0) {
-  const Tensor<T> size = add(detail::norm_of_units(w, true), T(1e-5));
+  const Tensor<T> size = add(detail::norm_of_units(w, true), Wide<T>(1e-5));
   return mul(div(w, size), detail::norm_of_units(w0, true));
 }
 
@@ -78,12 +78,12 @@ Tensor<T> newton_schulz(const Tensor<T>& g, NewtonSchulz kind = NewtonSchulz::co
   if (kind == NewtonSchulz::off) return g;
   const bool tall = g.size(-2) > g.size(-1);
   Tensor<T> x = tall ? transpose(g) : g;                    // [.., m, n], m ≤ n: A is the smaller product
-  x = div(x, add(norm(x, {-2, -1}, true), T(1e-7)));        // [.., m, n]
+  x = div(x, add(norm(x, {-2, -1}, true), Wide<T>(1e-7)));        // [.., m, n]
   for (std::size_t step = 0; step < 5; ++step) {
     const std::array<double, 3>& k = kind == NewtonSchulz::constant ? constant : stepwise[step];
     const Tensor<T> a = matmul(x, transpose(x));                                                         // [.., m, m]
-    const Tensor<T> b = add(mul(a, static_cast<T>(k[1])), mul(matmul(a, a), static_cast<T>(k[2])));      // [.., m, m]
-    x = add(mul(x, static_cast<T>(k[0])), matmul(b, x));                                                 // [.., m, n]
+    const Tensor<T> b = add(mul(a, static_cast<Wide<T>>(k[1])), mul(matmul(a, a), static_cast<Wide<T>>(k[2])));      // [.., m, m]
+    x = add(mul(x, static_cast<Wide<T>>(k[0])), matmul(b, x));                                                 // [.., m, n]
   }
   return tall ? transpose(x) : x;
 }
@@ -100,7 +100,7 @@ Tensor<T> orthogonalize(const Tensor<T>& u, NewtonSchulz kind) {
 /// η·u with η the rate, per head if asked for: u [B, H, …] -> same shape.
 template <class T>
 Tensor<T> times_rate(const Tensor<T>& u, const InnerOptions<T>& o) {
-  const Tensor<T> scaled = mul(u, static_cast<T>(o.rate));
+  const Tensor<T> scaled = mul(u, static_cast<Wide<T>>(o.rate));
   if (!o.head_rate.defined()) return scaled;
   Shape shape = Shape::filled(u.shape().size(), 1);
   shape[1] = o.head_rate.size(-1);
@@ -118,11 +118,11 @@ InnerState<T> descend(const InnerModel<T>& model, const InnerState<T>& at, const
     if (!model.parameters[i].trained) continue;
     Tensor<T> u = o.clip ? clip_inner_gradient(g[i]) : g[i];                                // [B, H, …]
     if (o.momentum != 0) {
-      if (next.momentum[i].defined()) u = add(u, mul(next.momentum[i], static_cast<T>(o.momentum)));
+      if (next.momentum[i].defined()) u = add(u, mul(next.momentum[i], static_cast<Wide<T>>(o.momentum)));
       next.momentum[i] = u;  // kept before Newton–Schulz, as in Muon
     }
     if (o.newton_schulz != NewtonSchulz::off) u = detail::orthogonalize(u, o.newton_schulz);
-    if (o.weight_decay != 0) u = add(u, mul(at.w[i], static_cast<T>(o.weight_decay)));
+    if (o.weight_decay != 0) u = add(u, mul(at.w[i], static_cast<Wide<T>>(o.weight_decay)));
     next.w[i] = sub(at.w[i], detail::times_rate(u, o));                                     // [B, H, …]
     if (o.row_norm) next.w[i] = keep_unit_norms(next.w[i], at.start[i]);
   }

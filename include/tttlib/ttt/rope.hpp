@@ -25,8 +25,8 @@ class Rope {
           const double position = static_cast<double>(p < frequencies ? row : column);
           const double angle = position * std::pow(10000.0, -static_cast<double>(j) / static_cast<double>(frequencies));
           const std::int64_t at = (row * width + column) * pairs + p;
-          cosine_.data()[at] = static_cast<T>(std::cos(angle));
-          sine_.data()[at] = static_cast<T>(std::sin(angle));
+          cosine_.data()[at] = convert<T>(std::cos(angle));
+          sine_.data()[at] = convert<T>(std::sin(angle));
         }
     cosine_ = cosine_.to(device), sine_ = sine_.to(device);
   }

@@ -71,9 +71,13 @@ TttTasks<T> ttt_tasks(const Tensor<T>& qkv, const TttWeights<T>& w0) {
            to_heads(parts[3], 1), to_heads(parts[4], 1), to_heads(parts[5], 1), options}};
 }
 
-/// The answers as recorded ops: qkv [B, h, w, 3C + 3d] -> [B, h, w, C + d].
+/// The answers as recorded ops: qkv [B, h, w, 3C + 3d] -> [B, h, w, C + d]. Of bf16, the step is made in float.
 template <class T>
 Tensor<T> ttt_heads_by_ops(const Tensor<T>& qkv, const TttWeights<T>& w0, bool nested) {
+  if constexpr (!std::is_same_v<T, Wide<T>>) {
+    const TttWeights<Wide<T>> wide{cast<Wide<T>>(w0.w1), cast<Wide<T>>(w0.w2), cast<Wide<T>>(w0.w3)};
+    return cast<T>(ttt_heads_by_ops(cast<Wide<T>>(qkv), wide, nested));
+  }
   const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // the inner step never rounds its operands
   const TttTasks<T> tasks = ttt_tasks(qkv, w0);
   const InnerTask<T>&glu = tasks.glu, &conv = tasks.conv;
@@ -83,9 +87,9 @@ Tensor<T> ttt_heads_by_ops(const Tensor<T>& qkv, const TttWeights<T>& w0, bool n
     o1 = inner_scan(glu).output;
     o2 = reshape(inner_scan(conv).output, one);
   } else {
-    o1 = glu.model(glu.q, closed_form::glu_step(glu.w0, glu.k, glu.v, T(1)));
+    o1 = glu.model(glu.q, closed_form::glu_step(glu.w0, glu.k, glu.v, 1));
     const Tensor<T> q = reshape(conv.q, one), k = reshape(conv.k, one), v = reshape(conv.v, one);  // [B, h, w, d]
-    o2 = depthwise_conv2d(q, closed_form::dwconv3x3_step(w0.w3, k, v, T(1)), {.padding = {1, 1}});
+    o2 = depthwise_conv2d(q, closed_form::dwconv3x3_step(w0.w3, k, v, 1), {.padding = {1, 1}});
   }
   return cat<T>({reshape(permute(o1, {0, 2, 1, 3}), all), o2}, -1);
 }
@@ -116,8 +120,9 @@ Tensor<T> ttt_heads_fused(const Tensor<T>& qkv, const TttWeights<T>& w0) {
   for (const Tensor<T>& x : xs) require_same_device("ttt_heads", xs[0], x);
   const bool kept = is_recorded(xs);  // inner gradients are kept for the way back only
   const Device device = qkv.device();
-  Tensor<T> o(Shape{B, h, w, (H + 1) * d}, device), g1, g2;
-  if (kept) g1 = Tensor<T>(Shape{B, H, d, 2 * d}, device), g2 = Tensor<T>(Shape{B, 9, d}, device);
+  Tensor<T> o(Shape{B, h, w, (H + 1) * d}, device);
+  Tensor<Wide<T>> g1, g2;
+  if (kept) g1 = Tensor<Wide<T>>(Shape{B, H, d, 2 * d}, device), g2 = Tensor<Wide<T>>(Shape{B, 9, d}, device);
   {
     const std::vector<Tensor<T>> in = detail::head_views(xs[0], H, d, 3);
     std::vector<Tensor<T>> out = detail::head_views(o, H, d, 1);

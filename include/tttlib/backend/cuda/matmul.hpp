@@ -32,10 +32,6 @@ struct Gemm {
   T beta = T(0);
   const void* bias = nullptr;
 };
-/// The type that products of numbers of T are summed in.
-template <class T>
-using SumType = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
-
 /// Whether products of T are to round their operands to bf16.
 template <class T>
 bool rounds_to_bf16() {
@@ -217,7 +213,7 @@ void multiply(const L& run, const View<const A>& a, const View<const A>& b, cons
   std::size_t longest = 0;  // the axis that one call works on; others are walked here
   for (std::size_t axis = 0; axis < batch.size(); ++axis)
     if (batch[axis] > batch[longest]) longest = axis;
-  Gemm<SumType<C>> product;
+  Gemm<Wide<C>> product;
   product.transpose_a = of_b.turned, product.transpose_b = of_a.turned;
   product.m = c.shape[leading + 1], product.n = c.shape[leading], product.k = a.shape[leading + 1];
   product.batch = batch[longest];

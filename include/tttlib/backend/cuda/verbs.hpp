@@ -100,11 +100,12 @@ Verbs<std::int64_t> cuda_index_table() {
   detail::fill_gaps(verbs);
   return verbs;
 }
-/// The verbs of bf16 tensors: they are stored, copied and cast.
+/// The verbs of bf16 tensors that have kernels of their own: copies, casts and products; others go through float (backend/bf16.hpp).
 template <class L>
 Verbs<bf16> cuda_bf16_table() {
   Verbs<bf16> verbs{};
   add_copies<L>(verbs);
+  add_products<L>(verbs);
   detail::fill_gaps(verbs);
   return verbs;
 }

@@ -15,7 +15,7 @@ template <class T>
 Tensor<T> attention_by_matrix(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) {
   const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // as the kernel of its fused twin
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
-  const Tensor<T> scores = matmul(mul(q, static_cast<T>(scale)), transpose(k));  // [.., N, M]
+  const Tensor<T> scores = matmul(mul(q, static_cast<Wide<T>>(scale)), transpose(k));  // [.., N, M]
   return matmul(softmax(scores), v);                                             // [.., N, d]
 }
 
@@ -36,8 +36,9 @@ Tensor<T> attention(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) 
     return reshape(attention(as_heads(q), as_heads(k), as_heads(v)), q.shape());
   }
   const bool kept = is_recorded<T>({q, k, v});
-  Tensor<T> o = empty_like(q), log_sums;  // [B, H, N, d], [B, H, N]
-  if (kept) log_sums = Tensor<T>(Shape{q.size(0), q.size(1), q.size(2)}, q.device());
+  Tensor<T> o = empty_like(q);  // [B, H, N, d]
+  Tensor<Wide<T>> log_sums;     // [B, H, N]
+  if (kept) log_sums = Tensor<Wide<T>>(Shape{q.size(0), q.size(1), q.size(2)}, q.device());
   backend::attention<T>(view(q), view(k), view(v), kept ? log_sums.data() : nullptr, mutable_view(o));
   count_macs(2 * q.numel() * k.size(2));
   const auto definition = [](const Tensors<T>& x) { return attention_by_matrix(x[0], x[1], x[2]); };
@@ -57,7 +58,7 @@ Tensor<T> attention(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) 
 template <class T>
 Tensor<T> linear_attention(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) {
   const double scale = 1 / (static_cast<double>(k.size(-2)) * std::sqrt(static_cast<double>(k.size(-1))));
-  const Tensor<T> w = mul(matmul(transpose(k), v), static_cast<T>(scale));  // [.., d, d]
+  const Tensor<T> w = mul(matmul(transpose(k), v), static_cast<Wide<T>>(scale));  // [.., d, d]
   return matmul(q, w);                                                      // [.., N, d]
 }
 

@@ -14,8 +14,9 @@ Tensor<T> random_mask(const char* op, double p, bool training, const Shape& shap
     fail<ShapeError>(op, concat("probability out of range: p ", p, " is not in [0, 1]"));
   if (!training || p == 0) return {};
   if (p == 1) return zeros<T>(shape, device);
-  const Tensor<T> kept = ge(rand<T>(shape, device), full<T>(Shape{}, static_cast<T>(p), device));
-  return mul(kept, static_cast<T>(1 / (1 - p)));
+  const Tensor<Wide<T>> drawn = rand<Wide<T>>(shape, device);
+  const Tensor<T> kept = cast<T>(ge(drawn, static_cast<Wide<T>>(p)));
+  return mul(kept, static_cast<Wide<T>>(1 / (1 - p)));
 }
 /// One number per image of x: [B, 1, ..].
 template <class T>

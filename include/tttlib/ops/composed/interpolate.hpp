@@ -18,11 +18,11 @@ Tensor<T> resize_weights(std::int64_t outputs, std::int64_t length, Interpolatio
   constexpr double a = -0.75;
   const auto near = [](double d) { return ((a + 2) * d - (a + 3)) * d * d + 1; };       // |d| ≤ 1
   const auto far = [](double d) { return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a; };  // 1 ≤ |d| ≤ 2
-  std::vector<T> weights(static_cast<std::size_t>(outputs * length));
+  std::vector<Wide<T>> weights(static_cast<std::size_t>(outputs * length));
   for (std::int64_t o = 0; o < outputs; ++o) {
     const auto put = [&](std::int64_t at, double weight) {
       at = at < 0 ? 0 : (at >= length ? length - 1 : at);
-      weights[static_cast<std::size_t>(o * length + at)] += static_cast<T>(weight);
+      weights[static_cast<std::size_t>(o * length + at)] += static_cast<Wide<T>>(weight);
     };
     double centre =
         (static_cast<double>(o) + 0.5) * static_cast<double>(length) / static_cast<double>(outputs) - 0.5;
@@ -39,7 +39,7 @@ Tensor<T> resize_weights(std::int64_t outputs, std::int64_t length, Interpolatio
       put(first + 2, far(2 - t));
     }
   }
-  return from_data(weights, {outputs, length}, device);
+  return cast<T>(from_data(weights, {outputs, length}, device));
 }
 
 }  // namespace detail

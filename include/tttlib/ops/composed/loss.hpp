@@ -59,14 +59,15 @@ Tensor<T> cross_entropy(const Tensor<T>& logits, const Tensor<std::int64_t>& lab
   const Tensor<T> x = contiguous(reshape(logits, {R, C}));                             // [R, C]
   const Tensor<std::int64_t> classes = reshape(labels, {R}).contiguous();              // [R]
   const double s = options.label_smoothing;
-  Tensor<T> losses(Shape{R}, x.device()), log_sums;                                    // [R], [R]
-  if (is_recorded<T>({x})) log_sums = Tensor<T>(Shape{R}, x.device());
+  Tensor<T> losses(Shape{R}, x.device());                                              // [R]
+  Tensor<Wide<T>> log_sums;                                                            // [R]
+  if (is_recorded<T>({x})) log_sums = Tensor<Wide<T>>(Shape{R}, x.device());
   backend::cross_entropy(view(x), view(classes), s, log_sums.data(), mutable_view(losses));
   const auto definition = [kept = detail::Constant(classes), s](const Tensors<T>& xs) {
     const Tensor<T> log_p = log_softmax(xs[0]);                                        // [R, C]
     const Tensor<std::int64_t> at = unsqueeze(kept.get("cross_entropy", "labels"), -1);  // [R, 1]
     const Tensor<T> of_label = neg(squeeze(gather(log_p, at, -1), -1));                // [R]
-    return s > 0 ? sub(mul(of_label, static_cast<T>(1 - s)), mul(mean(log_p, {-1}), static_cast<T>(s))) : of_label;
+    return s > 0 ? sub(mul(of_label, static_cast<Wide<T>>(1 - s)), mul(mean(log_p, {-1}), static_cast<Wide<T>>(s))) : of_label;
   };
   const auto fast_rule = [kept = detail::Constant(classes), s, log_sums](const Call<T>& c, const std::vector<bool>&) {
     const Tensor<T> x = c.in(0), g = contiguous(c.g);
@@ -85,9 +86,9 @@ Tensor<T> cross_entropy(const Tensor<T>& logits, const Tensor<T>& targets,
                         const CrossEntropyOptions& options = {}) {
   detail::require_logits(logits, options);
   detail::require_same_shape("cross_entropy", logits, targets);
-  const T smoothing = static_cast<T>(options.label_smoothing), classes = static_cast<T>(logits.size(-1));
+  const Wide<T> smoothing = static_cast<Wide<T>>(options.label_smoothing), classes = static_cast<Wide<T>>(logits.size(-1));
   Tensor<T> soft = targets;  // [.., C]
-  if (smoothing > T(0)) soft = add(mul(soft, T(1) - smoothing), smoothing / classes);
+  if (smoothing > 0) soft = add(mul(soft, 1 - smoothing), smoothing / classes);
   return detail::reduce_loss(neg(sum(mul(soft, log_softmax(logits)), {-1})), options.reduce);
 }
 
@@ -113,17 +114,17 @@ Tensor<T> smooth_l1_loss(const Tensor<T>& prediction, const Tensor<T>& target, d
   if (!(beta >= 0)) fail<ShapeError>("smooth_l1_loss", concat("beta must not be negative: beta ", beta));
   if (beta == 0) return l1_loss(prediction, target, reduce);
   const Tensor<T> d = sub(prediction, target), size = abs(d),
-                  limit = full<T>(Shape{}, static_cast<T>(beta), d.device());
-  return detail::reduce_loss(where(lt(size, limit), mul(square(d), static_cast<T>(0.5 / beta)),
-                                   add(size, static_cast<T>(-0.5 * beta))),
+                  limit = full<T>(Shape{}, static_cast<Wide<T>>(beta), d.device());
+  return detail::reduce_loss(where(lt(size, limit), mul(square(d), static_cast<Wide<T>>(0.5 / beta)),
+                                   add(size, static_cast<Wide<T>>(-0.5 * beta))),
                              reduce);
 }
 
 /// log(1 + e^x), without overflow.
 template <class T>
 Tensor<T> softplus(const Tensor<T>& x) {
-  const Tensor<T> values = x.detach();
-  const Tensor<T> y = add(relu(values), log(add(exp(neg(abs(values))), T(1))));
+  const Tensor<Wide<T>> values = cast<Wide<T>>(x.detach());
+  const Tensor<T> y = cast<T>(add(relu(values), log(add(exp(neg(abs(values))), 1))));
   return record<T>("softplus", y, {saved(x)}, [](const Call<T>& c) { return mul(c.g, sigmoid(c.in(0))); });
 }
 

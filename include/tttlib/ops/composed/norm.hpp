@@ -47,7 +47,7 @@ Tensor<T> layer_norm(const Tensor<T>& input, const Tensor<T>& w = {}, const Tens
                       mutable_view(y));
   const auto definition = [=](const Tensors<T>& xs) {
     const Tensor<T> centred = sub(xs[0], mean(xs[0], {-1}, true));                              // [.., C]
-    const Tensor<T> rstd = rsqrt(add(mean(square(centred), {-1}, true), static_cast<T>(eps)));  // [.., 1]
+    const Tensor<T> rstd = rsqrt(add(mean(square(centred), {-1}, true), static_cast<Wide<T>>(eps)));  // [.., 1]
     return detail::scale_and_shift(mul(centred, rstd), has_w ? xs[1] : Tensor<T>(),
                                    has_b ? xs[at_b] : Tensor<T>());
   };
@@ -86,7 +86,7 @@ Tensor<T> batch_norm(const Tensor<T>& x, Tensor<T>& running_mean, Tensor<T>& run
   const char* op = "batch_norm";
   detail::require_affine(op, x, w, b);
   detail::require_affine(op, x, running_mean, running_var);
-  const T eps = static_cast<T>(options.eps);
+  const Wide<T> eps = static_cast<Wide<T>>(options.eps);
   if (!options.training) {
     if (!running_mean.defined() || !running_var.defined())
       fail<ShapeError>(op, "running statistics are needed outside of training: they are undefined");
@@ -101,10 +101,10 @@ Tensor<T> batch_norm(const Tensor<T>& x, Tensor<T>& running_mean, Tensor<T>& run
   const Tensor<T> variance = mean(square(centred), {0});  // [C]
   if (running_mean.defined() && running_var.defined()) {
     NoGradGuard guard;
-    const T momentum = static_cast<T>(options.momentum);
-    const T unbiased = static_cast<T>(static_cast<double>(count) / static_cast<double>(count - 1));
-    assign(running_mean, add(mul(running_mean, T(1) - momentum), mul(average, momentum)));
-    assign(running_var, add(mul(running_var, T(1) - momentum), mul(variance, momentum * unbiased)));
+    const Wide<T> momentum = static_cast<Wide<T>>(options.momentum);
+    const Wide<T> unbiased = static_cast<Wide<T>>(static_cast<double>(count) / static_cast<double>(count - 1));
+    assign(running_mean, add(mul(running_mean, 1 - momentum), mul(average, momentum)));
+    assign(running_var, add(mul(running_var, 1 - momentum), mul(variance, momentum * unbiased)));
   }
   return reshape(detail::scale_and_shift(mul(centred, rsqrt(add(variance, eps))), w, b), x.shape());
 }

@@ -127,7 +127,7 @@ template <class T>
 Tensor<T> avg_pool2d(const Tensor<T>& x, Pair kernel, const Pool2dOptions& options = {}) {
   const Conv2dOptions conv = detail::pool_geometry("avg_pool2d", x, kernel, options);
   const Shape w{x.size(3), 1, kernel.rows, kernel.columns};
-  const T share = T(1) / static_cast<T>(kernel.rows * kernel.columns);
+  const Wide<T> share = 1 / static_cast<Wide<T>>(kernel.rows * kernel.columns);
   const Tensor<T> y = depthwise_conv2d(x, full<T>(w, share, x.device()), conv);
   if (options.count_include_pad) return y;
   const Shape image{1, x.size(1), x.size(2), 1}, one{1, 1, kernel.rows, kernel.columns};
@@ -141,13 +141,13 @@ template <class T>
 Tensor<T> adaptive_avg_pool2d(const Tensor<T>& x, Pair size) {
   detail::require_output_size("adaptive_avg_pool2d", x, size);
   const auto means = [&](std::int64_t outputs, std::int64_t length) {
-    std::vector<T> weights(static_cast<std::size_t>(outputs * length));
+    std::vector<Wide<T>> weights(static_cast<std::size_t>(outputs * length));
     const detail::Windows windows = detail::adaptive_windows(outputs, length);
     for (std::size_t o = 0; o < windows.size(); ++o)
       for (std::int64_t at : windows[o])
         weights[o * static_cast<std::size_t>(length) + static_cast<std::size_t>(at)] =
-            T(1) / static_cast<T>(windows[o].size());
-    return from_data(weights, {outputs, length}, x.device());
+            1 / static_cast<Wide<T>>(windows[o].size());
+    return cast<T>(from_data(weights, {outputs, length}, x.device()));
   };
   return detail::resample(x, means(size.rows, x.size(1)), means(size.columns, x.size(2)));
 }
