@@ -75,6 +75,8 @@ TEST_CASE("no images make no answers and zero gradients; another width is refuse
   const Tensors<double> all = answers_and_gradients(x, zeros<double>({0, 2, 2, 9}), TttPath::fused);
   CHECK(all[0].shape() == Shape{0, 2, 2, 9});
   for (std::size_t i = 2; i < all.size(); ++i) CHECK(amax(abs(all[i])).item() == 0);
+  const Tensors<double> narrow = answers_and_gradients(example<double>({1, 2, 2, 2, 0}), zeros<double>({1, 2, 2, 0}), TttPath::fused);
+  CHECK(narrow[0].shape() == Shape{1, 2, 2, 0});  // heads without channels
   for (TttPath path : {TttPath::fused, TttPath::closed})
     CHECK_THROWS_WITH(ttt_heads<double>(zeros<double>({1, 2, 2, 28}), {x[1], x[2], x[3]}, path),
                       ContainsSubstring("needs q, k, v of all heads [B, h, w, 3(H + 1)d]: qkv [1, 2, 2, 28], w1 [1, 2, 3, 3]"));

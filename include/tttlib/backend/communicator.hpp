@@ -46,6 +46,11 @@ class Communicator {
     const std::lock_guard lock(mutex_);
     require_all();
   }
+  /// Returns when the devices of all ranks have done what they were asked for. Throws Error if another rank gave up.
+  void settle(int rank) {
+    synchronize(device(rank));
+    meet();
+  }
   /// A rank that cannot go on says why: the others, waiting or not, get an Error that names it, here and from now on.
   void give_up(int rank, const std::string& why) {
     {

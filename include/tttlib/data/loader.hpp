@@ -27,7 +27,7 @@ struct LoaderOptions {
   int prefetch = 2;  ///< batches made ahead
   AugmentOptions augment = {};
   Device device = {};  ///< where images and labels go; workers copy them there while the model computes
-  int rank = 0, ranks = 1;  ///< which part of every batch of `batch_size` images to make, of how many of one size
+  int rank = 0, ranks = 1;  ///< makes part `rank` of each batch, which `ranks` share equally
 
   /// Batches on `to`, and for a GPU as many workers as there are threads, up to 8: one could not keep up with it.
   LoaderOptions& feed(Device to) {

@@ -161,6 +161,7 @@ TTTLIB_INLINE TrainResult train_classifier(const std::vector<Module<float>*>& re
                                            const TrainOptions& options, const std::function<bool()>& should_stop) {
   std::vector<Device> devices;
   for (Module<float>* replica : replicas) {
+    if (!replica) fail<Error>("train", concat("one of ", replicas.size(), " models is null"));
     if (std::count(replicas.begin(), replicas.end(), replica) > 1)
       fail<Error>("train", concat("one model for several ranks, of ", replicas.size()), "every rank needs a model of its own");
     devices.push_back(replica->device());
@@ -176,6 +177,9 @@ TTTLIB_INLINE TrainResult train_classifier(const std::vector<Module<float>*>& re
   const auto data = std::make_shared<const ImageDataset>(train);
   for (Module<float>* replica : replicas) ranks.emplace_back(*replica, static_cast<int>(ranks.size()), communicator.get(), data, loading, options);
   Module<float>& model = ranks[0].model;
+  for (detail::TrainingRank& rank : ranks)
+    if (&rank != &ranks[0]) rank.model.load_state_dict(model.state_dict());  // fails before anything is written
+  RankThreads threads(communicator.get());
   AdamW<float>& optimizer = ranks[0].optimizer;
   const std::int64_t batches = ranks[0].loader.batches_per_epoch();
 
@@ -218,7 +222,6 @@ TTTLIB_INLINE TrainResult train_classifier(const std::vector<Module<float>*>& re
     rank.model.train();
   }
   ProgressBar progress;
-  RankThreads threads(communicator.get());
   bool started = false;
   while (state.epoch < options.epochs) {
     const std::string title = concat("epoch ", state.epoch + 1, "/", options.epochs);

@@ -2,6 +2,7 @@
 /// Gradients summed over ranks while the backward pass still makes others (as PyTorch's DistributedDataParallel does).
 
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "tttlib/autograd/backward.hpp"
@@ -34,12 +35,20 @@ class GradientSums {
   Tensor<T> backward(const Tensor<T>& loss) {
     const T weight = T(1) / static_cast<T>(communicator_.ranks());
     const Tensor<T> mean = mul(loss.detach(), weight);  // [], once it is summed
-    communicator_.start_sum(rank_, {mean});
+    const Tensor<T> cotangent = full<T>(loss.shape(), weight, loss.device());
     for (Bucket& bucket : buckets_) bucket.missing = bucket.parameters.size();
     started_ = 0;
-    ttt::backward(loss, full<T>(loss.shape(), weight, loss.device()), false, [this](const Node& leaf) { complete(leaf); });
+    // The first pass loads kernels and libraries and takes memory. CUDA may wait for all GPUs to do so, and those with a sum for each other.
+    const bool first = !std::exchange(settled_, true);
+    if (first) {
+      loss.backward(cotangent);
+      communicator_.settle(rank_);
+    }
+    communicator_.start_sum(rank_, {mean});
+    if (!first) ttt::backward(loss, cotangent, false, [this](const Node& leaf) { complete(leaf); });
     while (started_ < buckets_.size()) start_next();  // with parameters that the loss does not depend on
     communicator_.finish(rank_);
+    if (first) communicator_.settle(rank_);
     return mean;
   }
 
@@ -69,6 +78,7 @@ class GradientSums {
   std::vector<Bucket> buckets_;
   std::unordered_map<const Node*, std::size_t> bucket_of_;
   std::size_t started_ = 0;
+  bool settled_ = false;
 };
 
 }  // namespace ttt

@@ -19,17 +19,14 @@ class RankThreads {
  public:
   /// As many as the communicator, which has to outlive them, has ranks; without one, the caller alone.
   explicit RankThreads(Communicator* communicator = nullptr) : communicator_(communicator) {
-    for (int rank = 1; rank < ranks(); ++rank) threads_.emplace_back([this, rank] { serve(rank); });
-  }
-  ~RankThreads() {
-    {
-      const std::lock_guard lock(mutex_);
-      task_ = nullptr;
-      ++tasks_;
+    try {
+      for (int rank = 1; rank < ranks(); ++rank) threads_.emplace_back([this, rank] { serve(rank); });
+    } catch (...) {  // the system gives no more threads
+      stop();
+      throw;
     }
-    changed_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
   }
+  ~RankThreads() { stop(); }
   RankThreads(const RankThreads&) = delete;
   RankThreads& operator=(const RankThreads&) = delete;
 
@@ -80,6 +77,15 @@ class RankThreads {
       --busy_;
       changed_.notify_all();
     }
+  }
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      task_ = nullptr;
+      ++tasks_;
+    }
+    changed_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
   }
   void guarded(const std::function<void(int)>& f, int rank) {
     std::string why = "unknown error";

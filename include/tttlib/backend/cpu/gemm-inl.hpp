@@ -116,8 +116,11 @@ class Ahead {
     else if (x.row_stride == 1) runs_ = x.transposed();
     lines_ = (runs_.columns + line - 1) / line;
   }
-  /// Asks for a share at each of the next `steps` calls of `step`.
-  void spread(std::int64_t steps) { share_ = runs_.rows * lines_ / steps + 1; }
+  /// Asks for a share at each `step` while kernels go through `rows` rows, `times` times.
+  void spread(std::int64_t rows, std::int64_t times = 1) {
+    const std::int64_t steps = (rows + kernel_rows - 1) / kernel_rows * times;
+    share_ = runs_.rows * lines_ / std::max<std::int64_t>(steps, 1) + 1;
+  }
   void step() {
     for (std::int64_t count = share_; count > 0 && run_ < runs_.rows; --count) {
       __builtin_prefetch(runs_.data + run_ * runs_.row_stride + at_ * line, 0, 2);
@@ -309,7 +312,7 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
         const std::int64_t next_k0 = p + 1 < last ? k0 : k0 + depth < a.columns ? k0 + depth : 0;
         if (next * width < n)
           ahead = Ahead<T>(b.block(next_k0, std::min(depth_block, a.columns - next_k0), next * width, std::min(width, n - next * width)));
-        ahead.spread((rows + kernel_rows - 1) / kernel_rows);
+        ahead.spread(rows);
       }
       const auto run = [&](const MatrixRef<const T>& a_rows, std::int64_t row) {
         const MatrixRef<T> out = c.block(row, a_rows.rows, column, columns);

@@ -6,6 +6,8 @@
 #endif
 
 #include <memory>
+#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "tttlib/backend/communicator.hpp"
@@ -47,10 +49,12 @@ class NcclCommunicator : public Communicator {
     std::vector<ncclComm_t> made(devices.size());
     check(nccl_.create_all(made.data(), ranks(), indices.data()), op, indices[0]);
     for (std::size_t i = 0; i < made.size(); ++i) lanes_.push_back(std::make_unique<Lane>(gpu(indices[i]), made[i]));
+    connect(1);
+    connect((std::int64_t(25) << 20) / static_cast<std::int64_t>(sizeof(float)));
   }
   ~NcclCommunicator() override {
     for (const auto& lane : lanes_) {
-      if (ncclComm_t communicator = lane->communicator.exchange(nullptr)) {
+      if (ncclComm_t communicator = std::exchange(lane->communicator, nullptr)) {
         (void)cudaSetDevice(lane->gpu.index);
         (void)cudaStreamSynchronize(lane->stream);
         (void)nccl_.destroy(communicator);
@@ -63,8 +67,8 @@ class NcclCommunicator : public Communicator {
   void sum(int rank, const std::vector<TensorBase>& tensors) override {
     refuse_in_capture(op);
     Lane& lane = *lanes_[static_cast<std::size_t>(rank)];
-    const ncclComm_t communicator = lane.communicator;
-    if (!communicator) return;  // another rank gave up: finish says so
+    const std::lock_guard lock(lane.mutex);
+    if (!lane.communicator) return;  // another rank gave up: finish says so
     check(cudaSetDevice(lane.gpu.index), op, lane.gpu.index);
     lane.computed.record(lane.gpu.stream);
     lane.computed.hold_up(lane.stream);
@@ -74,7 +78,7 @@ class NcclCommunicator : public Communicator {
       void* numbers = static_cast<char*>(x.storage()->data()) + static_cast<std::size_t>(x.offset()) * size_of(x.dtype());
       const ncclDataType_t type = x.dtype() == DType::float64 ? ncclDouble : ncclFloat;
       const ncclResult_t asked =
-          nccl_.all_reduce(numbers, numbers, static_cast<std::size_t>(x.numel()), type, ncclSum, communicator, lane.stream);
+          nccl_.all_reduce(numbers, numbers, static_cast<std::size_t>(x.numel()), type, ncclSum, lane.communicator, lane.stream);
       if (status == ncclSuccess) status = asked;
     }
     const ncclResult_t ended = nccl_.end_group();
@@ -87,12 +91,35 @@ class NcclCommunicator : public Communicator {
     lane.summed.hold_up(lane.gpu.stream);
   }
   void abort() override {
-    for (const auto& lane : lanes_)
-      if (ncclComm_t communicator = lane->communicator.exchange(nullptr)) (void)nccl_.abort(communicator);
+    for (const auto& lane : lanes_) {
+      const std::lock_guard lock(lane->mutex);  // a communicator serves one thread at a time
+      if (ncclComm_t communicator = std::exchange(lane->communicator, nullptr)) (void)nccl_.abort(communicator);
+    }
   }
 
  private:
   static constexpr const char* op = "all_reduce";
+  /// A sum of n numbers, whatever they are. The first sums connect the GPUs, for which each waits for the others: here one thread asks for all.
+  void connect(std::int64_t n) {
+    std::vector<Tensor<float>> any;
+    for (const auto& lane : lanes_) {
+      any.emplace_back(Shape{n}, cuda(lane->gpu.index));
+      cuda_synchronize(lane->gpu.index);  // who had that memory before may still be read
+    }
+    check(nccl_.begin_group(), op, 0);
+    ncclResult_t status = ncclSuccess;
+    for (std::size_t i = 0; i < lanes_.size(); ++i) {
+      const ncclResult_t asked = nccl_.all_reduce(any[i].data(), any[i].data(), static_cast<std::size_t>(n), ncclFloat, ncclSum,
+                                                  lanes_[i]->communicator, lanes_[i]->stream);
+      if (status == ncclSuccess) status = asked;
+    }
+    const ncclResult_t ended = nccl_.end_group();
+    check(status == ncclSuccess ? ended : status, op, lanes_[0]->gpu.index);
+    for (const auto& lane : lanes_) {
+      check(cudaSetDevice(lane->gpu.index), op, lane->gpu.index);
+      check(cudaStreamSynchronize(lane->stream), op, lane->gpu.index);
+    }
+  }
   /// What one rank has.
   struct Lane {
     Lane(Gpu& of, ncclComm_t made) : gpu(of), communicator(made), computed(on(of), of.index), summed(op, of.index) {
@@ -103,7 +130,8 @@ class NcclCommunicator : public Communicator {
       return op;
     }
     Gpu& gpu;
-    std::atomic<ncclComm_t> communicator;  // null: aborted
+    std::mutex mutex;         // of the communicator
+    ncclComm_t communicator;  // null: aborted
     cudaStream_t stream = nullptr;
     Event computed, summed;  // in the streams of kernels and of sums
   };
