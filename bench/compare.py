@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+import zlib
 
 CASES = [  # model (or ttt_heads: the TTT layer of ViT³-S without its projections), mode, batch, repeats of a step in one round
     ("vit3_nano", "train", 64, 8),
@@ -83,9 +84,10 @@ def processor():
 
 
 def commit():
-    """The commit that is measured; "+" where the tree has changes. Results of earlier runs do not count."""
+    """The commit that is measured; where the tree has changes, with + and a number that stands for them. Those in bench/results do not count."""
     git = lambda *words: subprocess.run(["git", "-C", HERE, *words], capture_output=True, text=True).stdout.strip()
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ":/", ":!/bench/results") else "")
+    changes = "".join(git(*words, "--", ":/", ":!/bench/results") for words in (("status", "--porcelain"), ("diff", "HEAD")))
+    return git("rev-parse", "--short", "HEAD") + (f"+{zlib.crc32(changes.encode()):08x}" if changes else "")
 
 
 def write(out, facts, results, table):
@@ -98,10 +100,14 @@ def write(out, facts, results, table):
 
 
 def earlier(out, facts):
-    """Facts and results of OUT.json if those it shares with `facts` agree, the date aside; else `facts` and no results."""
+    """Facts and results of OUT.json if those it shares with `facts` agree, the date aside; else `facts` and no results. Raises
+    RuntimeError if the file cannot be read."""
     if os.path.exists(out + ".json"):
-        with open(out + ".json") as file:
-            before = json.load(file)
+        try:
+            with open(out + ".json") as file:
+                before = json.load(file)
+        except ValueError as error:
+            raise RuntimeError(f"{out}.json is no JSON: {error}; move it away") from error
         if all(before["facts"].get(key) == value for key, value in facts.items() if key != "date"):
             return before["facts"] | facts, before["results"]
     return facts, []

@@ -136,7 +136,10 @@ def main():
     facts = {"card": gpu["name"], "driver": gpu["driver"], "memory": gpu["memory"], "torch": torch, "commit": commit(),
              "system": platform.platform(), "date": time.strftime("%Y-%m-%d")}
     out = os.path.join(arguments.out, "gpu_" + re.sub("[^a-z0-9]+", "_", gpu["name"].lower()).strip("_"))
-    (facts, results), peer = earlier(out, facts), Peer(arguments.python)
+    try:
+        (facts, results), peer = earlier(out, facts), Peer(arguments.python)
+    except RuntimeError as error:
+        sys.exit(f"compare_gpu.py: {error}")
     done = {(r["model"], r["mode"], r["image_size"], r["dtype"], r["batch"]) for r in results}
     cases = [(case, dtype) for dtype in DTYPES for case in CASES
              if arguments.only in (None, case[0]) and not (arguments.trial and "+graph" in case[0])]  # the CPU has no graphs

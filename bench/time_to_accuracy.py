@@ -14,10 +14,12 @@ machine with the same options it goes on where it stopped, also with more seeds.
 table. --trial trains a small model on pictures of its own on the CPU in less than a minute, to see that everything fits together.
 """
 
+import contextlib
 import json
 import os
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -87,10 +89,18 @@ def training(program, arguments, **more):
 def watch(command, environment, pinned, seconds):
     """Runs a training; its lines of metrics, and when they came, in seconds since the start. Raises RuntimeError, TimeoutError."""
     late = threading.Event()
-    with tempfile.TemporaryDirectory() as out, tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
+        out = os.path.join(folder, "run")
+        cold = environment | {"TORCHINDUCTOR_CACHE_DIR": os.path.join(folder, "compiled")}  # no run finds what an earlier one compiled
         start, first_step, times = time.monotonic(), None, []
-        process = subprocess.Popen(**prepared([*command, "--out", out], environment, pinned), stdout=subprocess.PIPE, stderr=errors, text=True)
-        timer = threading.Timer(seconds, lambda: (late.set(), process.kill()))
+        process = subprocess.Popen(**prepared([*command, "--out", out], cold, pinned), stdout=subprocess.PIPE, stderr=errors, text=True,
+                                   start_new_session=True)
+
+        def kill():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+
+        timer = threading.Timer(seconds, lambda: (late.set(), kill()))
         try:
             timer.start()
             for line in process.stdout:
@@ -101,7 +111,7 @@ def watch(command, environment, pinned, seconds):
             code, whole = process.wait(), time.monotonic() - start
         finally:
             timer.cancel()
-            process.kill()
+            kill()
             process.wait()
         if late.is_set():
             raise TimeoutError(f"{' '.join(command)} took more than {seconds:.0f} s")
@@ -111,11 +121,14 @@ def watch(command, environment, pinned, seconds):
         if first_step is None:
             raise RuntimeError(f"{' '.join(command)} says nothing of its first step: built from another commit?")
         with open(os.path.join(out, "metrics.jsonl")) as file:
-            epochs = [json.loads(line) | {"at": round(at, 3)} for line, at in zip(file, times, strict=True)]
+            metrics = [json.loads(line) for line in file]
+        if len(metrics) != len(times):
+            raise RuntimeError(f"{' '.join(command)} printed {len(times)} epochs and wrote {len(metrics)}")
+        epochs = [line | {"at": round(at, 3)} for line, at in zip(metrics, times)]
     return {"first_step": round(first_step, 3), "whole": round(whole, 3), "epochs": epochs}
 
 
-def agreement(arguments, ours, peer):
+def agreement(arguments, ours, peer, seconds):
     """Both programs on the CPU from the same weights on the same pictures, a step an epoch: how far losses and rates are apart at most."""
     with tempfile.TemporaryDirectory() as folder:
         data, start = os.path.join(folder, "data"), os.path.join(folder, "start")
@@ -125,7 +138,7 @@ def agreement(arguments, ours, peer):
                 "threads": 1, "device": "cpu", "dtype": "float32"}
         run_quietly(training(ours, arguments, **same | {"epochs": 1}, out=start) + ["--no-augment"])
         same["weights"] = os.path.join(start, "last.safetensors")
-        a, b = (watch(training(program, arguments, **same) + ["--no-augment"], FAIR, True, 600)["epochs"] for program in (ours, peer))
+        a, b = (watch(training(program, arguments, **same) + ["--no-augment"], FAIR, True, seconds)["epochs"] for program in (ours, peer))
     return {"steps": len(a), "losses": max(abs(x[key] - y[key]) for x, y in zip(a, b) for key in ("train_loss", "test_loss")),
             "rates": max(abs(x["lr"] - y["lr"]) / y["lr"] for x, y in zip(a, b)), "rates_of": [x["lr"] for x in a]}
 
@@ -242,8 +255,8 @@ def compare(arguments, folder):
         settings = {"as installed": ([], FAIR, False)}
     if "agreement" not in facts:
         facts["load"] = " ".join(f"{x:.1f}" for x in os.getloadavg())
-        facts["agreement"] = agreement(arguments, ours, peer)
-        if facts["agreement"]["losses"] > 1e-4 or facts["agreement"]["rates"] > 1e-9:
+        facts["agreement"] = agreement(arguments, ours, peer, min(600, (end - time.monotonic()) / 3))
+        if not (facts["agreement"]["losses"] <= 1e-4 and facts["agreement"]["rates"] <= 1e-9):
             raise RuntimeError(f"the two programs do not train alike: {facts['agreement']}")
         facts["setting"] = next(iter(settings)) if len(settings) == 1 or arguments.trial else best_setting(arguments, settings)
         write(arguments.out, facts, results, table)
