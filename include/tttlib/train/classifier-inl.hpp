@@ -87,13 +87,13 @@ struct TrainingRank {
 };
 
 /// Repeats a step whose loss or gradient was not finite with anomaly mode on, which throws at the first bad op.
-[[noreturn]] inline void explain_nan(RankThreads& threads, std::deque<TrainingRank>& ranks, const TrainOptions& options, std::uint64_t random_stream,
+[[noreturn]] inline void explain_nan(RankThreads& threads, std::deque<TrainingRank>& ranks, std::uint64_t random_stream,
                                      std::int64_t step) {
   default_generator().next_stream = random_stream;
   AnomalyGuard guard;
   threads.run([&](int rank) {
     const TrainingRank& mine = ranks[static_cast<std::size_t>(rank)];
-    cross_entropy(mine.model(mine.batch->images), mine.batch->labels, {.label_smoothing = options.label_smoothing}).backward();
+    mine.step.loss_of(mine.batch->images, mine.batch->labels).backward();
   });
   fail<Error>("train", concat("the loss or its gradient is not finite in step ", step, ": loss ", ranks[0].numbers.loss), "lower the learning rate");
 }
@@ -206,6 +206,11 @@ TTTLIB_INLINE TrainResult train_classifier(const std::vector<Module<float>*>& re
   TrainingState& state = result.state;
   if (options.resume) {
     state = load_training_state(state_path, model, optimizer, ema.get(), identity);
+    for (detail::TrainingRank& rank : ranks) {
+      if (&rank == &ranks[0]) continue;
+      rank.model.load_state_dict(model.state_dict());
+      rank.optimizer.load_state_dict(optimizer.state_dict());
+    }
     write_metrics(options.out + "/metrics.jsonl", state.history);
   } else {
     // Fails early if nothing can be written, and leaves a run that is to be overwritten as it is.
@@ -214,13 +219,7 @@ TTTLIB_INLINE TrainResult train_classifier(const std::vector<Module<float>*>& re
     if (occupied) std::filesystem::remove(first);
   }
 
-  for (detail::TrainingRank& rank : ranks) {
-    if (&rank != &ranks[0]) {
-      rank.model.load_state_dict(model.state_dict());
-      rank.optimizer.load_state_dict(optimizer.state_dict());
-    }
-    rank.model.train();
-  }
+  for (detail::TrainingRank& rank : ranks) rank.model.train();
   ProgressBar progress;
   bool started = false;
   while (state.epoch < options.epochs) {
@@ -237,7 +236,7 @@ TTTLIB_INLINE TrainResult train_classifier(const std::vector<Module<float>*>& re
         if (mine.numbers.finite()) mine.optimizer.step(mine.numbers.scale);
       });
       const StepNumbers& numbers = ranks[0].numbers;
-      if (!numbers.finite()) detail::explain_nan(threads, ranks, options, random_stream, state.step);
+      if (!numbers.finite()) detail::explain_nan(threads, ranks, random_stream, state.step);
       if (ema) ema->update(model);
       if (!started) progress.line(fmt::format("first step done, loss {:.4f}", numbers.loss));
       started = true;

@@ -54,10 +54,15 @@ class TrainStep {
     return numbers;
   }
 
+  /// The loss that a step differentiates: [].
+  Tensor<float> loss_of(const Tensor<float>& images, const Tensor<std::int64_t>& labels) const {
+    return cross_entropy(model_(images), labels, {.label_smoothing = smoothing_});
+  }
+
  private:
   void run(const Tensor<float>& images, const Tensor<std::int64_t>& labels) {
     model_.zero_grad();
-    const Tensor<float> loss = cross_entropy(model_(images), labels, {.label_smoothing = smoothing_});  // []
+    const Tensor<float> loss = loss_of(images, labels);  // []
     if (sums_) loss_ = sums_->backward(loss);
     else loss.backward(), loss_ = loss.detach();
     grads_ = grad_norm(model_.parameters(), clip_grad_);

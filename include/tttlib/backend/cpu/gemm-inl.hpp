@@ -260,12 +260,17 @@ inline Tiling choose_panels(std::int64_t m, std::int64_t panels, std::int64_t op
 
 template <class T>
 inline constexpr std::int64_t panel_width = 2 * lanes<T>;
+/// Panels of a matrix of n columns.
+template <class T>
+constexpr std::int64_t panels_of(std::int64_t n) {
+  return (n + panel_width<T> - 1) / panel_width<T>;
+}
 
 /// All panels of b [depth, n], one after the other, each `panel_width` wide (the last one may be half as wide).
 template <class T, int kind = 0>
 T* pack_panels(const MatrixRef<const T>& b) {
   constexpr std::int64_t width = panel_width<T>;
-  const std::int64_t n = b.columns, depth = b.rows, panels = (n + width - 1) / width;
+  const std::int64_t n = b.columns, depth = b.rows, panels = panels_of<T>(n);
   T* packed = packing_buffer<T, kind>(panels * width * depth);
   parallel_for(panels, 1 + 65536 / (width * depth + 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p) {
@@ -332,14 +337,18 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
   }
 }
 
-/// Calls `run(rows, first, last)` for every tile of m rows × `panels`, on several threads, with its range of rows and of panels.
-template <class Run>
-void for_each_tile(const Tiling& tiles, std::int64_t m, std::int64_t panels, const Run& run) {
+/// All tiles of c, on several threads; `packed` as in gemm_tile.
+template <class T, class Epilogue = NoEpilogue>
+void gemm_tiles(const Tiling& tiles, const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* packed, const T* start,
+                std::int64_t start_row, const MatrixRef<T>& c, const Epilogue& epilogue = {}) {
+  const std::int64_t m = c.rows, panels = panels_of<T>(c.columns);
   parallel_for(tiles.rows * tiles.columns, 1, [&](std::int64_t tile, std::int64_t) {
     const std::int64_t i = tile / tiles.columns, j = tile % tiles.columns;
     const auto border = [&](std::int64_t at) { return at == tiles.rows ? m : m * at / tiles.rows / kernel_rows * kernel_rows; };
     const std::int64_t row = border(i), rows = border(i + 1) - row;
-    if (rows > 0) run(row, rows, j * panels / tiles.columns, (j + 1) * panels / tiles.columns);
+    if (rows > 0)
+      gemm_tile(a.block(row, rows, 0, a.columns), b, packed, j * panels / tiles.columns, (j + 1) * panels / tiles.columns,
+                start ? start + row * start_row : nullptr, start_row, c.block(row, rows, 0, c.columns), epilogue);
   });
 }
 
@@ -348,19 +357,15 @@ void for_each_tile(const Tiling& tiles, std::int64_t m, std::int64_t panels, con
 template <class T, class Epilogue = NoEpilogue>
 void gemm_few_rows(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* start, std::int64_t start_row, const MatrixRef<T>& c,
                    const Epilogue& epilogue = {}) {
-  const std::int64_t n = c.columns, k = a.columns, panels = (n + panel_width<T> - 1) / panel_width<T>;
-  for_each_tile(choose_panels(c.rows, panels, 2 * c.rows * n * k), c.rows, panels,
-                [&](std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t last) {
-                  gemm_tile(a.block(row, rows, 0, k), b, static_cast<const T*>(nullptr), first, last, start ? start + row * start_row : nullptr,
-                            start_row, c.block(row, rows, 0, n), epilogue);
-                });
+  const Tiling tiles = choose_panels(c.rows, panels_of<T>(c.columns), 2 * c.rows * c.columns * a.columns);
+  gemm_tiles(tiles, a, b, static_cast<const T*>(nullptr), start, start_row, c, epilogue);
 }
 
 /// c = start + a·b on several threads; a [m, k], b [k, n], c [m, n] with contiguous rows. `start` as in gemm_kernel.
 template <class T>
 void gemm(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* start, std::int64_t start_row,
           const MatrixRef<T>& c) {
-  const std::int64_t m = c.rows, n = c.columns, k = a.columns, panels = (n + panel_width<T> - 1) / panel_width<T>;
+  const std::int64_t m = c.rows, n = c.columns, k = a.columns;
   if (m == 0 || n == 0) return;
   if ((m <= 2 || n <= 2) && a.column_stride == 1 && b.row_stride == 1) return gemm_by_dots(a, b, start, start_row, c);
   // Few rows do not pay for a copy of b, and short rows of b lie close enough together as they are.
@@ -374,11 +379,7 @@ void gemm(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* sta
     const T* packed = direct ? nullptr : pack_panels(b_part);
     const T* from = k0 == 0 ? start : c.data;
     const std::int64_t from_row = k0 == 0 ? start_row : c.row_stride;
-    for_each_tile(choose_tiles(m, panels, 2 * m * n * depth), m, panels,
-                  [&](std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t last) {
-                    gemm_tile(a.block(row, rows, k0, depth), b_part, packed, first, last, from ? from + row * from_row : nullptr, from_row,
-                              c.block(row, rows, 0, n));
-                  });
+    gemm_tiles(choose_tiles(m, panels_of<T>(n), 2 * m * n * depth), a.block(0, m, k0, depth), b_part, packed, from, from_row, c);
   }
 }
 

@@ -46,7 +46,7 @@ class PackedMatrix {
       if (pairs_) return gemm_bf16_rows(a, depth_block_bf16(b_.rows), pairs_, 0, (b_.columns + bf16_panel_width - 1) / bf16_panel_width, start, 0, c);
       if (round_) a = rounded_to_bf16<kind + 2>(a);
     }
-    gemm_tile(a, b_, packed_, 0, (b_.columns + panel_width<T> - 1) / panel_width<T>, start, 0, c);
+    gemm_tile(a, b_, packed_, 0, panels_of<T>(b_.columns), start, 0, c);
   }
 
  private:
@@ -55,6 +55,16 @@ class PackedMatrix {
   const T* packed_ = nullptr;              // panels of numbers
   const std::uint32_t* pairs_ = nullptr;   // or of pairs in bf16
 };
+
+/// gelu(h) to rows as far apart as those of h; they may be h.
+template <class T>
+void gelu_rows(const MatrixRef<T>& h, T* to) {
+  for (std::int64_t i = 0; i < h.rows; ++i) {
+    const T* from = h.data + i * h.row_stride;
+    TTT_INDEPENDENT
+    for (std::int64_t j = 0; j < h.columns; ++j) to[i * h.row_stride + j] = formula::Gelu{}(from[j]);
+  }
+}
 
 /// y [R, C'] = gelu(x·w1ᵀ + b1)·w2ᵀ + b2: x [R, C], w1 [M, C], w2 [C', M]; keeps h [R, M] in `hidden` unless that is null. Rows
 /// of x and y are contiguous.
@@ -66,14 +76,8 @@ void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const
   if (R <= few_rows && !rounds) {  // the hidden layer stays in cache as a whole
     T* activated = packing_buffer<T, 7>(R * M);
     const MatrixRef<T> h = rows_of(kept ? kept : activated, R, M);
-    gemm_few_rows<T>(rows_of(x.data, R, C), matrix_at(w1, 0).transposed(), b1, 0, h, [&](const MatrixRef<T>& block) {
-      for (std::int64_t i = 0; i < block.rows; ++i) {
-        const T* from = block.data + i * M;
-        T* to = activated + (from - h.data);
-        TTT_INDEPENDENT
-        for (std::int64_t j = 0; j < block.columns; ++j) to[j] = formula::Gelu{}(from[j]);                                    // gelu(h) [R, M]
-      }
-    });
+    gemm_few_rows<T>(rows_of(x.data, R, C), matrix_at(w1, 0).transposed(), b1, 0, h,
+                     [&](const MatrixRef<T>& block) { gelu_rows(block, activated + (block.data - h.data)); });               // gelu(h) [R, M]
     return gemm_few_rows<T>(rows_of<const T>(activated, R, M), matrix_at(w2, 0).transposed(), b2, 0, rows_of(y.data, R, out));  // y [R, C']
   }
   const PackedMatrix<T, 10> first(matrix_at(w1, 0).transposed());   // [C, M]
@@ -82,8 +86,7 @@ void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const
     T* activated = packing_buffer<T, 7>(rows * M);
     T* h = kept ? kept + row * M : activated;
     first.multiply(rows_of(x.data + row * C, rows, C), b1, rows_of(h, rows, M));                                              // h [rows, M]
-    TTT_INDEPENDENT
-    for (std::int64_t i = 0; i < rows * M; ++i) activated[i] = formula::Gelu{}(h[i]);                                         // gelu(h) [rows, M]
+    gelu_rows(rows_of(h, rows, M), activated);                                                                                // gelu(h) [rows, M]
     second.multiply(rows_of(activated, rows, M), b2, rows_of(y.data + row * out, rows, out));                        // y [rows, C']
   });
 }

@@ -72,17 +72,9 @@ class NcclCommunicator : public Communicator {
     check(cudaSetDevice(lane.gpu.index), op, lane.gpu.index);
     lane.computed.record(lane.gpu.stream);
     lane.computed.hold_up(lane.stream);
-    check(nccl_.begin_group(), op, lane.gpu.index);
-    ncclResult_t status = ncclSuccess;
-    for (const TensorBase& x : tensors) {
-      void* numbers = static_cast<char*>(x.storage()->data()) + static_cast<std::size_t>(x.offset()) * size_of(x.dtype());
-      const ncclDataType_t type = x.dtype() == DType::float64 ? ncclDouble : ncclFloat;
-      const ncclResult_t asked =
-          nccl_.all_reduce(numbers, numbers, static_cast<std::size_t>(x.numel()), type, ncclSum, lane.communicator, lane.stream);
-      if (status == ncclSuccess) status = asked;
-    }
-    const ncclResult_t ended = nccl_.end_group();
-    check(status == ncclSuccess ? ended : status, op, lane.gpu.index);
+    as_group(lane.gpu.index, [&](const auto& add_up) {
+      for (const TensorBase& x : tensors) add_up(lane, x);
+    });
   }
   void wait(int rank) override {
     Lane& lane = *lanes_[static_cast<std::size_t>(rank)];
@@ -99,6 +91,21 @@ class NcclCommunicator : public Communicator {
 
  private:
   static constexpr const char* op = "all_reduce";
+  /// Starts together whatever sums of (lane, tensor) `ask` asks for.
+  template <class Ask>
+  void as_group(int index, const Ask& ask) {
+    check(nccl_.begin_group(), op, index);
+    ncclResult_t status = ncclSuccess;
+    ask([&](const auto& lane, const TensorBase& x) {
+      void* numbers = static_cast<char*>(x.storage()->data()) + static_cast<std::size_t>(x.offset()) * size_of(x.dtype());
+      const ncclDataType_t type = x.dtype() == DType::float64 ? ncclDouble : ncclFloat;
+      const ncclResult_t asked =
+          nccl_.all_reduce(numbers, numbers, static_cast<std::size_t>(x.numel()), type, ncclSum, lane.communicator, lane.stream);
+      if (status == ncclSuccess) status = asked;
+    });
+    const ncclResult_t ended = nccl_.end_group();
+    check(status == ncclSuccess ? ended : status, op, index);
+  }
   /// A sum of n numbers, whatever they are. The first sums connect the GPUs, for which each waits for the others: here one thread asks for all.
   void connect(std::int64_t n) {
     std::vector<Tensor<float>> any;
@@ -106,15 +113,9 @@ class NcclCommunicator : public Communicator {
       any.emplace_back(Shape{n}, cuda(lane->gpu.index));
       cuda_synchronize(lane->gpu.index);  // who had that memory before may still be read
     }
-    check(nccl_.begin_group(), op, 0);
-    ncclResult_t status = ncclSuccess;
-    for (std::size_t i = 0; i < lanes_.size(); ++i) {
-      const ncclResult_t asked = nccl_.all_reduce(any[i].data(), any[i].data(), static_cast<std::size_t>(n), ncclFloat, ncclSum,
-                                                  lanes_[i]->communicator, lanes_[i]->stream);
-      if (status == ncclSuccess) status = asked;
-    }
-    const ncclResult_t ended = nccl_.end_group();
-    check(status == ncclSuccess ? ended : status, op, lanes_[0]->gpu.index);
+    as_group(lanes_[0]->gpu.index, [&](const auto& add_up) {
+      for (std::size_t i = 0; i < lanes_.size(); ++i) add_up(*lanes_[i], any[i]);
+    });
     for (const auto& lane : lanes_) {
       check(cudaSetDevice(lane->gpu.index), op, lane->gpu.index);
       check(cudaStreamSynchronize(lane->stream), op, lane->gpu.index);
