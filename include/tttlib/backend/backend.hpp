@@ -97,7 +97,7 @@ inline bool fuses_mlp([[maybe_unused]] Device device) {
 /// The type of the hidden layer that `mlp` keeps, in the precision of now: bf16 on a GPU whose products are of bf16, else Wide<T>.
 template <class T>
 DType mlp_hidden_type(Device device) {
-  const bool rounds = std::is_same_v<Wide<T>, float> && !device.is_cpu() && matmul_precision() == MatmulPrecision::bfloat16;
+  const bool rounds = rounds_to_bf16<Wide<T>>() && !device.is_cpu();
   return rounds ? DType::bfloat16 : dtype_of<Wide<T>>;
 }
 /// y [R, C'] = gelu(x [R, C] · w1 [M, C]ᵀ + b1 [M]) · w2 [C', M]ᵀ + b2 [C']; the numbers before gelu are kept in `hidden` [R, M], of
@@ -236,7 +236,7 @@ void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<con
 /// Whether `ttt_heads_bf16` and `ttt_mixer` have kernels for heads of width d: on GPUs, where products of floats round to bf16.
 template <class T>
 bool fuses_ttt_mixer(Device device, std::int64_t d) {
-  return std::is_same_v<T, float> && !device.is_cpu() && matmul_precision() == MatmulPrecision::bfloat16 && (d == 32 || d == 64);
+  return rounds_to_bf16<T>() && !device.is_cpu() && (d == 32 || d == 64);
 }
 /// o [B, h, w, C + d], the answers of all heads, from a buffer qkv [B, h, w, 3C + 3d], both of bf16; w1, w2 [H, d, d], w3 [1, d, 3, 3]; keeps
 /// the inner gradients [B, H, d, 2d] and [B, 9, d] unless null
@@ -254,7 +254,7 @@ void ttt_heads_bf16_pull(View<const bf16> qkv, View<const T> w1, View<const T> w
 /// Whether `normed_mlp` has a kernel for rows of C numbers, and `ttt_mixer` its norm.
 template <class T>
 bool fuses_norms(Device device, std::int64_t C) {
-  return std::is_same_v<T, float> && !device.is_cpu() && matmul_precision() == MatmulPrecision::bfloat16 && C % 8 == 0;
+  return rounds_to_bf16<T>() && !device.is_cpu() && C % 8 == 0;
 }
 /// `mlp` of layer_norm(x); the hidden layer is kept in bf16, the normalised rows are not kept
 template <class T>

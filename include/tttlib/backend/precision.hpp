@@ -2,6 +2,7 @@
 /// With what precision float matrices are multiplied: a choice of the program, which the backends read.
 
 #include <atomic>
+#include <type_traits>
 #include <utility>
 
 namespace ttt {
@@ -30,6 +31,12 @@ inline const MatmulPrecision*& guarded_matmul_precision() {
 inline MatmulPrecision matmul_precision() {
   const MatmulPrecision* guarded = detail::guarded_matmul_precision();
   return guarded ? *guarded : detail::program_matmul_precision().load(std::memory_order_relaxed);
+}
+
+/// Whether products of T are to round their operands to bf16, on this thread.
+template <class T>
+bool rounds_to_bf16() {
+  return std::is_same_v<T, float> && matmul_precision() == MatmulPrecision::bfloat16;
 }
 
 /// Chooses for the whole program. Products of double never change; the gradient of a product has the product's precision.

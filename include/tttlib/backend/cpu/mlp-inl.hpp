@@ -31,7 +31,7 @@ class PackedMatrix {
  public:
   explicit PackedMatrix(const MatrixRef<const T>& b) : b_(b) {
     if constexpr (std::is_same_v<T, float>) {
-      round_ = matmul_precision() == MatmulPrecision::bfloat16;
+      round_ = rounds_to_bf16<T>();
       if (round_ && has_bf16_products()) {
         pairs_ = pack_panels_bf16<kind>(b);
         return;
@@ -72,8 +72,7 @@ template <class T>
 void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, const AnyArray& hidden, View<T> y) {
   const std::int64_t R = x.shape[0], C = x.shape[1], M = w1.shape[0], out = w2.shape[0];
   T* const kept = static_cast<T*>(hidden.data);
-  const bool rounds = std::is_same_v<T, float> && matmul_precision() == MatmulPrecision::bfloat16;
-  if (R <= few_rows && !rounds) {  // the hidden layer stays in cache as a whole
+  if (R <= few_rows && !rounds_to_bf16<T>()) {  // the hidden layer stays in cache as a whole
     T* activated = packing_buffer<T, 7>(R * M);
     const MatrixRef<T> h = rows_of(kept ? kept : activated, R, M);
     gemm_few_rows<T>(rows_of(x.data, R, C), matrix_at(w1, 0).transposed(), b1, 0, h,

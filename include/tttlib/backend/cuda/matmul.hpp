@@ -32,11 +32,6 @@ struct Gemm {
   T beta = T(0);
   const void* bias = nullptr;
 };
-/// Whether products of T are to round their operands to bf16.
-template <class T>
-bool rounds_to_bf16() {
-  return std::is_same_v<T, float> && matmul_precision() == MatmulPrecision::bfloat16;
-}
 
 /// How a BLAS reads a matrix [rows, columns] by its strides: with neighbouring columns side by side, as its transpose
 /// in BLAS's column-major terms, or with neighbouring rows side by side (`turned`); or not at all.
