@@ -111,10 +111,13 @@ inline CachingAllocator<PinnedMemory>& pinned_memory() {
   return *allocator;
 }
 
-/// A mark in a stream that others can wait for.
+/// A mark in a stream of one GPU, which becomes the current one, that others can wait for.
 class Event {
  public:
-  Event(const char* op, int index) : op_(op), index_(index) { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), op_, index_); }
+  Event(const char* op, int index) : op_(op), index_(index) {
+    check(cudaSetDevice(index_), op_, index_);
+    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), op_, index_);
+  }
   ~Event() { (void)cudaEventDestroy(event_); }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;

@@ -123,12 +123,8 @@ class NcclCommunicator : public Communicator {
   }
   /// What one rank has.
   struct Lane {
-    Lane(Gpu& of, ncclComm_t made) : gpu(of), communicator(made), computed(on(of), of.index), summed(op, of.index) {
+    Lane(Gpu& of, ncclComm_t made) : gpu(of), communicator(made), computed(op, of.index), summed(op, of.index) {
       check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), op, gpu.index);
-    }
-    static const char* on(const Gpu& gpu) {  // events belong to the GPU that is current
-      check(cudaSetDevice(gpu.index), op, gpu.index);
-      return op;
     }
     Gpu& gpu;
     std::mutex mutex;         // of the communicator
