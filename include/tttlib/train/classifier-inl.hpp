@@ -86,18 +86,6 @@ struct TrainingRank {
   StepNumbers numbers;
 };
 
-/// Repeats a step whose loss or gradient was not finite with anomaly mode on, which throws at the first bad op.
-[[noreturn]] inline void explain_nan(RankThreads& threads, std::deque<TrainingRank>& ranks, std::uint64_t random_stream,
-                                     std::int64_t step) {
-  default_generator().next_stream = random_stream;
-  AnomalyGuard guard;
-  threads.run([&](int rank) {
-    const TrainingRank& mine = ranks[static_cast<std::size_t>(rank)];
-    mine.step.loss_of(mine.batch->images, mine.batch->labels).backward();
-  });
-  fail<Error>("train", concat("the loss or its gradient is not finite in step ", step, ": loss ", ranks[0].numbers.loss), "lower the learning rate");
-}
-
 /// Swaps averaged weights into a model for one scope.
 class UseEma {
  public:
@@ -150,6 +138,197 @@ inline std::string run_identity(const TrainOptions& o, const ImageDataset& train
       o.crop_padding, o.flip, o.seed);
 }
 
+/// A run of training in its folder, new or resumed.
+class TrainingRun {
+ public:
+  TrainingRun(const std::vector<Module<float>*>& replicas, const ImageDataset& train, const ImageDataset& test, const TrainOptions& options)
+      : options_(options),
+        test_(test),
+        identity_(run_identity(options, train, test)),
+        communicator_(communicator_of(replicas)),
+        ranks_(make_ranks(replicas, train)),
+        threads_(communicator_.get()),
+        batches_(first_.loader.batches_per_epoch()) {
+    if (options.ema > 0) ema_ = std::make_unique<Ema<float>>(first_.model, options.ema);
+    schedule_.lr = options.lr;
+    schedule_.total_steps = options.epochs * batches_;
+    schedule_.warmup_steps = static_cast<std::int64_t>(options.warmup_epochs * static_cast<double>(batches_));
+    schedule_.ramp = true;
+    open_folder();
+  }
+
+  TrainResult run(const std::function<bool()>& should_stop) {
+    for (TrainingRank& rank : ranks_) rank.model.train();
+    while (state_.epoch < options_.epochs && !result_.interrupted) {
+      const std::string title = concat("epoch ", state_.epoch + 1, "/", options_.epochs);
+      if (train_epoch(title, should_stop)) finish_epoch(title);
+      else interrupt(title);
+    }
+    if (result_.evaluation.predicted.empty() && !result_.interrupted) {  // resumed after the last epoch
+      const UseEma averaged(first_.model, ema_.get());
+      result_.evaluation = evaluate(first_.model, test_);
+    }
+    return std::move(result_);
+  }
+
+ private:
+  static std::unique_ptr<Communicator> communicator_of(const std::vector<Module<float>*>& replicas) {
+    std::vector<Device> devices;
+    for (Module<float>* replica : replicas) {
+      if (!replica) fail<Error>("train", concat("one of ", replicas.size(), " models is null"));
+      if (std::count(replicas.begin(), replicas.end(), replica) > 1)
+        fail<Error>("train", concat("one model for several ranks, of ", replicas.size()), "every rank needs a model of its own");
+      devices.push_back(replica->device());
+    }
+    return devices.size() == 1 ? nullptr : make_communicator(devices);
+  }
+  /// A rank for each replica, with the weights of the first.
+  std::deque<TrainingRank> make_ranks(const std::vector<Module<float>*>& replicas, const ImageDataset& train) const {
+    LoaderOptions loading;
+    loading.batch_size = options_.batch_size;
+    loading.shuffle = loading.drop_last = true;
+    loading.seed = options_.seed;
+    loading.augment.crop_padding = options_.crop_padding;
+    loading.augment.flip = options_.flip;
+    std::deque<TrainingRank> ranks;
+    const auto data = std::make_shared<const ImageDataset>(train);
+    for (Module<float>* replica : replicas) {
+      ranks.emplace_back(*replica, static_cast<int>(ranks.size()), communicator_.get(), data, loading, options_);
+      if (ranks.size() > 1) replica->load_state_dict(ranks[0].model.state_dict());  // fails before anything is written
+    }
+    return ranks;
+  }
+
+  std::string path(const char* file) const { return options_.out + "/" + file; }
+  void save(const std::string& to) { save_training_state(to, first_.model, first_.optimizer, ema_.get(), state_, identity_); }
+
+  /// Reads what is to be resumed, or sees that a new run can be written; leaves one that is to be overwritten as it is.
+  void open_folder() {
+    std::error_code error;
+    const auto has = [&](const char* file) { return std::filesystem::exists(path(file), error); };
+    const bool occupied = has(state_file) || has(metrics_file) || has(last_file) || has(best_file);
+    if (occupied && !options_.resume && !options_.overwrite)
+      fail<IoError>("train", "the output folder holds a run: " + options_.out, "resume goes on with it, overwrite starts again");
+    if (options_.resume && !has(state_file))
+      fail<IoError>("train", concat("nothing to resume in ", options_.out, ": it has no ", state_file), "start without resume");
+    make_folder("train", options_.out);
+    if (!options_.resume) {
+      const std::string first = path(occupied ? "write_check.safetensors" : state_file);
+      save(first);
+      if (occupied) std::filesystem::remove(first);
+      return;
+    }
+    state_ = load_training_state(path(state_file), first_.model, first_.optimizer, ema_.get(), identity_);
+    for (TrainingRank& rank : ranks_) {
+      if (&rank == &first_) continue;
+      rank.model.load_state_dict(first_.model.state_dict());
+      rank.optimizer.load_state_dict(first_.optimizer.state_dict());
+    }
+    write_metrics(path(metrics_file), state_.history);
+  }
+
+  /// The steps that are left of an epoch; false if `should_stop` said so.
+  bool train_epoch(const std::string& title, const std::function<bool()>& should_stop) {
+    for (TrainingRank& rank : ranks_) rank.epoch.emplace(rank.loader.epoch(state_.epoch, state_.batch));
+    auto start = std::chrono::steady_clock::now();
+    while (state_.batch < batches_) {
+      step();
+      const auto now = std::chrono::steady_clock::now();
+      state_.seconds += std::chrono::duration<double>(now - start).count();
+      start = now;
+      const double rate = static_cast<double>(state_.images) / state_.seconds;
+      progress_.update(title, state_.batch, batches_,
+                       {state_.loss_sum / static_cast<double>(state_.images), first_.optimizer.lr(), rate,
+                        static_cast<double>((schedule_.total_steps - state_.step) * options_.batch_size) / rate});
+      if (should_stop && should_stop()) return false;
+    }
+    for (TrainingRank& rank : ranks_) rank.epoch.reset(), rank.batch.reset();
+    return true;
+  }
+  void step() {
+    const std::uint64_t random_stream = default_generator().next_stream;
+    threads_.run([&](int rank) {
+      TrainingRank& mine = ranks_[static_cast<std::size_t>(rank)];
+      mine.batch = mine.epoch->next();
+      mine.optimizer.set_lr(schedule_(state_.step));
+      mine.numbers = mine.step(*mine.batch);  // the same on all ranks
+      if (mine.numbers.finite()) mine.optimizer.step(mine.numbers.scale);
+    });
+    const StepNumbers& numbers = first_.numbers;
+    if (!numbers.finite()) explain_nan(random_stream);
+    if (ema_) ema_->update(first_.model);
+    if (!started_) progress_.line(fmt::format("first step done, loss {:.4f}", numbers.loss));
+    started_ = true;
+    state_.loss_sum += numbers.loss * static_cast<double>(options_.batch_size);
+    state_.images += options_.batch_size;
+    ++state_.batch;
+    ++state_.step;
+  }
+  /// Repeats a step whose loss or gradient was not finite with anomaly mode on, which throws at the first bad op.
+  [[noreturn]] void explain_nan(std::uint64_t random_stream) {
+    default_generator().next_stream = random_stream;
+    AnomalyGuard guard;
+    threads_.run([&](int rank) {
+      const TrainingRank& mine = ranks_[static_cast<std::size_t>(rank)];
+      mine.step.loss_of(mine.batch->images, mine.batch->labels).backward();
+    });
+    fail<Error>("train", concat("the loss or its gradient is not finite in step ", state_.step, ": loss ", first_.numbers.loss),
+                "lower the learning rate");
+  }
+
+  /// Evaluates, saves and prints.
+  void finish_epoch(const std::string& title) {
+    EpochMetrics metrics;
+    {
+      const UseEma averaged(first_.model, ema_.get());
+      result_.evaluation = evaluate(first_.model, test_);
+      metrics.epoch = ++state_.epoch;
+      metrics.train_loss = state_.loss_sum / static_cast<double>(state_.images);
+      metrics.test_loss = result_.evaluation.loss;
+      metrics.test_top1 = result_.evaluation.top1;
+      metrics.images_per_second = static_cast<double>(state_.images) / state_.seconds;
+      metrics.lr = first_.optimizer.lr();
+      metrics.seconds = state_.seconds;
+      state_.history.push_back(metrics);
+      const bool best = metrics.test_top1 > state_.best_top1;
+      if (best) state_.best_top1 = metrics.test_top1;
+      save_weights(path(last_file), first_.model.state_dict(), identity_);
+      if (best) save_weights(path(best_file), first_.model.state_dict(), identity_);
+    }
+    state_.batch = 0;
+    state_.loss_sum = state_.seconds = 0;
+    state_.images = 0;
+    save(path(state_file));
+    write_metrics(path(metrics_file), state_.history);
+    progress_.line(fmt::format("{}  train loss {:.4f}  test loss {:.4f}  test top-1 {:.4f}  {:.0f} images/s  lr {:.2e}", title, metrics.train_loss,
+                               metrics.test_loss, metrics.test_top1, metrics.images_per_second, metrics.lr));
+  }
+  void interrupt(const std::string& title) {
+    progress_.line(title + " interrupted");
+    save(path(state_file));
+    if (state_.epoch == 0)  // these are of a run that has been overwritten now
+      for (const char* file : {metrics_file, last_file, best_file}) std::filesystem::remove(path(file));
+    result_.interrupted = true;
+  }
+
+  static constexpr const char *state_file = "training_state.safetensors", *metrics_file = "metrics.jsonl", *last_file = "last.safetensors",
+                              *best_file = "best.safetensors";
+  const TrainOptions& options_;
+  const ImageDataset& test_;
+  const std::string identity_;
+  const std::unique_ptr<Communicator> communicator_;  // null: one rank
+  std::deque<TrainingRank> ranks_;
+  TrainingRank& first_ = ranks_[0];
+  RankThreads threads_;
+  const std::int64_t batches_;  // of an epoch
+  std::unique_ptr<Ema<float>> ema_;
+  CosineSchedule schedule_;
+  TrainResult result_;
+  TrainingState& state_ = result_.state;
+  ProgressBar progress_;
+  bool started_ = false;
+};
+
 }  // namespace detail
 
 TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageDataset& train, const ImageDataset& test,
@@ -159,140 +338,7 @@ TTTLIB_INLINE TrainResult train_classifier(Module<float>& model, const ImageData
 
 TTTLIB_INLINE TrainResult train_classifier(const std::vector<Module<float>*>& replicas, const ImageDataset& train, const ImageDataset& test,
                                            const TrainOptions& options, const std::function<bool()>& should_stop) {
-  std::vector<Device> devices;
-  for (Module<float>* replica : replicas) {
-    if (!replica) fail<Error>("train", concat("one of ", replicas.size(), " models is null"));
-    if (std::count(replicas.begin(), replicas.end(), replica) > 1)
-      fail<Error>("train", concat("one model for several ranks, of ", replicas.size()), "every rank needs a model of its own");
-    devices.push_back(replica->device());
-  }
-  const std::unique_ptr<Communicator> communicator = devices.size() == 1 ? nullptr : make_communicator(devices);
-  LoaderOptions loading;
-  loading.batch_size = options.batch_size;
-  loading.shuffle = loading.drop_last = true;
-  loading.seed = options.seed;
-  loading.augment.crop_padding = options.crop_padding;
-  loading.augment.flip = options.flip;
-  std::deque<detail::TrainingRank> ranks;
-  const auto data = std::make_shared<const ImageDataset>(train);
-  for (Module<float>* replica : replicas) ranks.emplace_back(*replica, static_cast<int>(ranks.size()), communicator.get(), data, loading, options);
-  Module<float>& model = ranks[0].model;
-  for (detail::TrainingRank& rank : ranks)
-    if (&rank != &ranks[0]) rank.model.load_state_dict(model.state_dict());  // fails before anything is written
-  RankThreads threads(communicator.get());
-  AdamW<float>& optimizer = ranks[0].optimizer;
-  const std::int64_t batches = ranks[0].loader.batches_per_epoch();
-
-  std::error_code error;
-  const auto has = [&](const char* file) { return std::filesystem::exists(options.out + "/" + file, error); };
-  const bool occupied = has("training_state.safetensors") || has("metrics.jsonl") || has("last.safetensors") || has("best.safetensors");
-  if (occupied && !options.resume && !options.overwrite)
-    fail<IoError>("train", "the output folder holds a run: " + options.out, "resume goes on with it, overwrite starts again");
-  if (options.resume && !has("training_state.safetensors"))
-    fail<IoError>("train", "nothing to resume in " + options.out + ": it has no training_state.safetensors", "start without resume");
-  make_folder("train", options.out);
-  const std::string state_path = options.out + "/training_state.safetensors";
-  const std::string identity = detail::run_identity(options, train, test);
-
-  std::unique_ptr<Ema<float>> ema;
-  if (options.ema > 0) ema = std::make_unique<Ema<float>>(model, options.ema);
-  CosineSchedule schedule;
-  schedule.lr = options.lr;
-  schedule.total_steps = options.epochs * batches;
-  schedule.warmup_steps = static_cast<std::int64_t>(options.warmup_epochs * static_cast<double>(batches));
-  schedule.ramp = true;
-
-  TrainResult result;
-  TrainingState& state = result.state;
-  if (options.resume) {
-    state = load_training_state(state_path, model, optimizer, ema.get(), identity);
-    for (detail::TrainingRank& rank : ranks) {
-      if (&rank == &ranks[0]) continue;
-      rank.model.load_state_dict(model.state_dict());
-      rank.optimizer.load_state_dict(optimizer.state_dict());
-    }
-    write_metrics(options.out + "/metrics.jsonl", state.history);
-  } else {
-    // Fails early if nothing can be written, and leaves a run that is to be overwritten as it is.
-    const std::string first = occupied ? options.out + "/write_check.safetensors" : state_path;
-    save_training_state(first, model, optimizer, ema.get(), state, identity);
-    if (occupied) std::filesystem::remove(first);
-  }
-
-  for (detail::TrainingRank& rank : ranks) rank.model.train();
-  ProgressBar progress;
-  bool started = false;
-  while (state.epoch < options.epochs) {
-    const std::string title = concat("epoch ", state.epoch + 1, "/", options.epochs);
-    for (detail::TrainingRank& rank : ranks) rank.epoch.emplace(rank.loader.epoch(state.epoch, state.batch));
-    auto start = std::chrono::steady_clock::now();
-    while (state.batch < batches) {
-      const std::uint64_t random_stream = default_generator().next_stream;
-      threads.run([&](int rank) {
-        detail::TrainingRank& mine = ranks[static_cast<std::size_t>(rank)];
-        mine.batch = mine.epoch->next();
-        mine.optimizer.set_lr(schedule(state.step));
-        mine.numbers = mine.step(*mine.batch);  // the same on all ranks
-        if (mine.numbers.finite()) mine.optimizer.step(mine.numbers.scale);
-      });
-      const StepNumbers& numbers = ranks[0].numbers;
-      if (!numbers.finite()) detail::explain_nan(threads, ranks, random_stream, state.step);
-      if (ema) ema->update(model);
-      if (!started) progress.line(fmt::format("first step done, loss {:.4f}", numbers.loss));
-      started = true;
-      state.loss_sum += numbers.loss * static_cast<double>(options.batch_size);
-      state.images += options.batch_size;
-      ++state.batch;
-      ++state.step;
-      const auto now = std::chrono::steady_clock::now();
-      state.seconds += std::chrono::duration<double>(now - start).count();
-      start = now;
-      const double rate = static_cast<double>(state.images) / state.seconds;
-      progress.update(title, state.batch, batches,
-                      {state.loss_sum / static_cast<double>(state.images), optimizer.lr(), rate,
-                       static_cast<double>((schedule.total_steps - state.step) * options.batch_size) / rate});
-      if (should_stop && should_stop()) {
-        progress.line(title + " interrupted");
-        save_training_state(state_path, model, optimizer, ema.get(), state, identity);
-        if (state.epoch == 0)  // these are of a run that has been overwritten now
-          for (const char* file : {"metrics.jsonl", "last.safetensors", "best.safetensors"}) std::filesystem::remove(options.out + "/" + file);
-        result.interrupted = true;
-        return result;
-      }
-    }
-    for (detail::TrainingRank& rank : ranks) rank.epoch.reset(), rank.batch.reset();
-    EpochMetrics metrics;
-    {
-      const detail::UseEma averaged(model, ema.get());
-      result.evaluation = evaluate(model, test);
-      metrics.epoch = ++state.epoch;
-      metrics.train_loss = state.loss_sum / static_cast<double>(state.images);
-      metrics.test_loss = result.evaluation.loss;
-      metrics.test_top1 = result.evaluation.top1;
-      metrics.images_per_second = static_cast<double>(state.images) / state.seconds;
-      metrics.lr = optimizer.lr();
-      metrics.seconds = state.seconds;
-      state.history.push_back(metrics);
-      const bool best = metrics.test_top1 > state.best_top1;
-      if (best) state.best_top1 = metrics.test_top1;
-      save_weights(options.out + "/last.safetensors", model.state_dict(), identity);
-      if (best) save_weights(options.out + "/best.safetensors", model.state_dict(), identity);
-    }
-    state.batch = 0;
-    state.loss_sum = state.seconds = 0;
-    state.images = 0;
-    save_training_state(state_path, model, optimizer, ema.get(), state, identity);
-    write_metrics(options.out + "/metrics.jsonl", state.history);
-    char text[160];
-    std::snprintf(text, sizeof text, "%s  train loss %.4f  test loss %.4f  test top-1 %.4f  %.0f images/s  lr %.2e", title.c_str(),
-                  metrics.train_loss, metrics.test_loss, metrics.test_top1, metrics.images_per_second, metrics.lr);
-    progress.line(text);
-  }
-  if (result.evaluation.predicted.empty()) {  // resumed after the last epoch
-    const detail::UseEma averaged(model, ema.get());
-    result.evaluation = evaluate(model, test);
-  }
-  return result;
+  return detail::TrainingRun(replicas, train, test, options).run(should_stop);
 }
 
 }  // namespace ttt
