@@ -29,6 +29,7 @@ inline CLI::Validator whole(std::int64_t low, std::int64_t high = std::numeric_l
         std::int64_t value = 0;
         const char* end = text.data() + text.size();
         const auto [stop, error] = std::from_chars(text.data(), end, value);
+        if (error == std::errc::result_out_of_range && open && stop == end) return "is too large: " + text;
         return error == std::errc() && stop == end && value >= low && value <= high ? "" : "must be a whole number, " + range + ": " + text;
       },
       range);

@@ -31,8 +31,10 @@ Run read_run(const std::string& folder) {
   if (!file) fail<IoError>("compare_runs", "cannot open " + path.string(), "a run is a folder that train_classifier wrote");
   Run run;
   run.name = std::filesystem::absolute(path).lexically_normal().parent_path().filename().string();
+  std::size_t number = 0;
   try {
     for (std::string line; std::getline(file, line);) {
+      ++number;
       const auto epoch = nlohmann::json::parse(line);
       run.top1.push_back(100 * epoch.at("test_top1").get<double>());
       run.train_loss.push_back(epoch.at("train_loss").get<double>());
@@ -40,7 +42,7 @@ Run read_run(const std::string& folder) {
       run.images_per_second.push_back(epoch.at("images_per_second").get<double>());
     }
   } catch (const nlohmann::json::exception& e) {
-    fail<IoError>("compare_runs", concat("not a line of metrics in ", path.string(), ": ", e.what()));
+    fail<IoError>("compare_runs", concat("line ", number, " is none of metrics: ", path.string(), ": ", e.what()));
   }
   if (run.top1.empty()) fail<IoError>("compare_runs", "no epochs in " + path.string());
   return run;
@@ -66,7 +68,12 @@ int main(int argc, char** argv) {
   app.add_option("--out", out, "The page")->capture_default_str();
   return program::run(app, argc, argv, [&] {
     std::vector<Run> runs;
-    for (const std::string& folder : folders) runs.push_back(read_run(folder));
+    for (const std::string& folder : folders) {
+      for (const std::string* other = folders.data(); other != &folder; ++other)
+        if (std::error_code error; std::filesystem::equivalent(*other, folder, error))
+          fail<Error>("compare_runs", concat("one run twice: ", *other, ", ", folder));
+      runs.push_back(read_run(folder));
+    }
     double mean = 0, square = 0;
     ReportTable table{.caption = "After the last epoch", .columns = {"run", "epochs", "test top-1, %", "best, %", "train loss", "images/s"}};
     for (const Run& run : runs) {
@@ -81,6 +88,11 @@ int main(int argc, char** argv) {
     std::string result = fmt::format("test top-1 after the last epoch: mean {:.2f} %", mean);
     if (runs.size() > 1) result += fmt::format(", deviation {:.2f}", std::sqrt(square / static_cast<double>(runs.size() - 1)));
     result += fmt::format(", {} run{}", runs.size(), runs.size() == 1 ? "" : "s");
+    for (const Run& run : runs)
+      if (run.top1.size() != runs[0].top1.size()) {
+        result += " of different lengths";
+        break;
+      }
 
     Report report(title, "");
     report.result(result);

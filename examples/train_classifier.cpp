@@ -187,6 +187,7 @@ int main(int argc, char** argv) {
       return 0;
     }
 
+    if (classes) fail<Error>("train_classifier", "--classes is for --summary: a data set has the classes that it has");
     const Data sets = load_data(data, shapes_count, size, side);
     model_options.num_classes = static_cast<std::int64_t>(sets.train.class_names.size());
     model_options.image_size = sets.train.height;
@@ -201,14 +202,16 @@ int main(int argc, char** argv) {
       others.back()->to(devices[rank]);
     }
     if (no_augment) options.crop_padding = 0, options.flip = false;
-    options.description = concat("model ", model_name, patch_size ? concat(", patch ", *patch_size) : "", ", path ", path,
-                                 matmul_precision() == MatmulPrecision::float32 ? "" : concat(", dtype ", to_string(matmul_precision())));
+    options.description = concat("model ", model_name, ", patch ", patch_size ? concat(*patch_size) : "of the model", ", path ", path,
+                                 ", dtype ", to_string(matmul_precision()));
     std::printf("%s, %s parameters, on %s: %ld training and %ld test images of %d x %d, %d classes; computed on %s, %d threads\n", model_name.c_str(),
                 with_thousands(model->num_parameters()).c_str(), data.c_str(), static_cast<long>(sets.train.size()),
                 static_cast<long>(sets.test.size()), sets.train.width, sets.train.height,
                 static_cast<int>(model_options.num_classes), program::describe(devices).c_str(), num_threads());
     if (evaluate_only && weights.empty()) weights = options.out + "/best.safetensors";
-    if (!weights.empty()) {
+    if (!weights.empty() && options.resume && !evaluate_only) {
+      std::printf("the run goes on with its own weights: --weights %s is not read\n", weights.c_str());
+    } else if (!weights.empty()) {
       load_weights(weights, *model);
       std::printf("weights from %s\n", weights.c_str());
     }

@@ -12,6 +12,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "command_line.hpp"
 #include "tttlib/data/augment.hpp"
 #include "tttlib/data/cifar.hpp"
@@ -235,6 +237,9 @@ int main(int argc, char** argv) {
       return row * w + column;
     });
 
+    const std::vector<float> probabilities = softmax(e.logits).to_vector();  // [classes]
+    if (!std::isfinite(probabilities[0])) fail<Error>("visualize", "the model's answer is no number", concat("look for NaN or infinity in ", weights));
+
     make_folder("visualize", out);
     const Image image = picture.image(0);
     const int h = static_cast<int>(grid[0]), w = static_cast<int>(grid[1]);
@@ -244,7 +249,6 @@ int main(int argc, char** argv) {
     write_png(out + "/implicit_attention.png", draw_tokens(e.attention, image, h, w, &at));
     write_png(out + "/kernels.png", draw_kernels(e.kernels));
 
-    const std::vector<float> probabilities = softmax(e.logits).to_vector();  // [classes]
     const auto best = static_cast<std::size_t>(std::max_element(probabilities.begin(), probabilities.end()) - probabilities.begin());
     const auto name_of = [&](std::size_t c) { return picture.class_names.size() == probabilities.size() ? picture.class_names[c] : concat("class ", c); };
     const std::string result = concat("The model says ", name_of(best), fmt::format(" ({:.1f} %)", 100 * probabilities[best]),

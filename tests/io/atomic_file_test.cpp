@@ -1,6 +1,8 @@
 #include "tttlib/io/atomic_file.hpp"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <functional>
@@ -65,6 +67,31 @@ TEST_CASE("a file in the working folder needs no slash") {
   write_file_atomically("here.txt", "text");
   std::filesystem::current_path(before);
   CHECK(read_bytes(folder / "here.txt") == "text");
+}
+
+TEST_CASE("a link stays a link to the file that is replaced") {
+  const TemporaryFolder folder;
+  write_bytes(folder / "real.txt", "old");
+  std::filesystem::create_symlink("real.txt", folder / "link.txt");
+  write_file_atomically(folder / "link.txt", "new");
+  CHECK(std::filesystem::is_symlink(folder / "link.txt"));
+  CHECK(read_bytes(folder / "real.txt") == "new");
+  CHECK(folder.files() == 2);
+}
+
+TEST_CASE("what is no file is written to and stays what it is") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "pipe";
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  const int reader = ::open(path.c_str(), O_RDONLY | O_NONBLOCK);
+  write_file_atomically(path, "text");
+  char text[8] = {};
+  CHECK(::read(reader, text, sizeof text) == 4);
+  ::close(reader);
+  CHECK(std::string(text) == "text");
+  CHECK(std::filesystem::is_fifo(path));
+  CHECK(folder.files() == 1);
+  CHECK_THROWS_AS(write_file_atomically(folder.path(), "text"), IoError);
 }
 
 TEST_CASE("an AtomicFile that is not committed leaves no trace") {

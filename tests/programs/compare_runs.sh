@@ -23,6 +23,9 @@ expect_error "ttt::compare_runs: cannot open $work/c/metrics.jsonl" "$compare" "
 run empty
 expect_error "ttt::compare_runs: no epochs in $work/empty/metrics.jsonl" "$compare" "$work/empty" --out "$page"
 mkdir "$work/text"; echo 'not json' > "$work/text/metrics.jsonl"
-expect_error 'ttt::compare_runs: not a line of metrics in' "$compare" "$work/text" --out "$page"
+expect_error "ttt::compare_runs: line 1 is none of metrics: $work/text/metrics.jsonl" "$compare" "$work/text" --out "$page"
+expect_error "ttt::compare_runs: one run twice: $work/a, $work/b/../a" "$compare" "$work/a" "$work/b/../a" --out "$page"
+run longer 0.25 0.50 0.75
+expect 0 'deviation 17.68, 2 runs of different lengths' "$compare" "$work/a" "$work/longer" --out "$page"
 expect_error 'ttt::compare_runs: runs is required' "$compare"
 finish

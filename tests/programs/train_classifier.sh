@@ -77,8 +77,12 @@ done
 expect_error "belongs to another run: it has lr 0.001; this run has lr 0.5. Hint: " "$train" "${small[@]}" --lr 0.5 --out "$work/run" --resume
 expect_error "it has lr 0.001; this run has lr 0.0010000001" "$train" "${small[@]}" --lr 0.0010000001 --out "$work/run" --resume
 expect_error "it has path fused; this run has path nested" "$train" "${small[@]}" --path nested --out "$work/run" --resume
-expect_error "this run has dtype bf16" "$train" "${small[@]}" --dtype bf16 --out "$work/run" --resume
+expect_error "it has dtype float32; this run has dtype bf16" "$train" "${small[@]}" --dtype bf16 --out "$work/run" --resume
 expect 0 "test accuracy" "$train" "${small[@]}" --out "$work/run" --eval --dtype bf16
+
+expect 0 "not read" "$train" "${small[@]}" --out "$work/run" --resume --weights "$work/missing.safetensors"
+expect_error "--classes is for --summary" "$train" "${small[@]}" --out "$work/run" --classes 5
+expect_error "--seed: is too large: 18446744073709551615" "$train" --seed 18446744073709551615
 
 # Wrong weights are named, three of each kind.
 expect_error "unexpected (patch_embed.proj.weight, patch_embed.proj.bias, blocks.0.cpe.weight, …)" \
@@ -163,6 +167,7 @@ expect_error "data_batch_2.bin" "$train" --data "$work/images"
 
 # A loss that is no number: the first bad op is named, in one line.
 "$edit" "$work/whole/last.safetensors" "$work/nan.safetensors" set patch_embed.proj.weight 5 nan
+expect_error "ttt::evaluate: the loss is not finite: nan over 2000 images" "$train" "${tiny[@]}" --shapes-count 64 --eval --weights "$work/nan.safetensors"
 expect_error "ttt::conv2d: result" "$train" "${tiny[@]}" --shapes-count 64 --out "$work/nan" --weights "$work/nan.safetensors"
 expect_error "in Vit3.patch_embed.proj" "$train" "${tiny[@]}" --shapes-count 64 --out "$work/nan" --weights "$work/nan.safetensors" --overwrite
 

@@ -124,6 +124,35 @@ TEST_CASE("a loss that is no number stops the run and names the first bad op") {
                     ContainsSubstring("ttt::conv2d: result") && ContainsSubstring("holds NaN or Inf") && ContainsSubstring("in Vit3.patch_embed.proj"));
 }
 
+TEST_CASE("weights that are no numbers have no accuracy") {
+  auto model = fresh_model();
+  model->train();
+  for (auto& p : model->parameters()) {
+    const NoGradGuard guard;
+    assign(p, full<float>(p.shape(), std::numeric_limits<float>::quiet_NaN()));
+  }
+  CHECK_THAT(message_of<Error>([&] { evaluate(*model, test_set()); }), ContainsSubstring("ttt::evaluate: the loss is not finite: nan over 20 images"));
+  CHECK(model->is_training());
+}
+
+TEST_CASE("a folder serves one run at a time") {
+  const TemporaryFolder folder;
+  auto model = fresh_model();
+  const std::string out = folder / "run";
+  std::string message;
+  train_classifier(*model, train_set(), test_set(), small_run(out), [&] {
+    TrainOptions second = small_run(out);
+    second.overwrite = true;
+    auto other = fresh_model();
+    if (message.empty()) message = message_of<IoError>([&] { train_classifier(*other, train_set(), test_set(), second); });
+    return false;
+  });
+  CHECK_THAT(message, ContainsSubstring("ttt::train: the folder is in use by another run: " + out));
+  TrainOptions again = small_run(out);
+  again.overwrite = true;
+  train_classifier(*model, train_set(), test_set(), again);  // the first has ended
+}
+
 TEST_CASE("an output folder that cannot be written is refused before training") {
   const TemporaryFolder folder;
   std::ofstream(folder / "file") << "in the way";

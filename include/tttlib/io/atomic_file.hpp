@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -49,12 +50,23 @@ class FileSizeSignalBlock {
 }  // namespace detail
 
 /// Writes to a temporary file beside `path`, which `commit` flushes to disk and renames to `path`. Until
-/// then, and on any failure, the old file stays as it is and the temporary one is removed. `op` is the
-/// function that errors name.
+/// then, and on any failure, the old file stays as it is and the temporary one is removed. A link stays a link to the file, and
+/// what is no file, like /dev/stdout, is written to as it is. `op` is the function that errors name.
 class AtomicFile {
  public:
   /// Throws IoError if the folder is missing or not writable.
   AtomicFile(std::string op, std::string path) : op_(std::move(op)), path_(std::move(path)) {
+    std::error_code error;
+    const auto kind = std::filesystem::status(path_, error).type();
+    if (kind == std::filesystem::file_type::regular) {
+      const std::filesystem::path file = std::filesystem::canonical(path_, error);
+      if (!error) path_ = file.string();
+    } else if (kind != std::filesystem::file_type::not_found && kind != std::filesystem::file_type::directory &&
+               kind != std::filesystem::file_type::none) {
+      descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+      if (descriptor_ < 0) refuse("cannot open");
+      return;
+    }
     static std::atomic<unsigned> counter{0};
     do {
       temporary_ = concat(path_, ".tmp", ::getpid(), "-", counter++);
@@ -81,8 +93,10 @@ class AtomicFile {
 
   /// Puts the finished file in place of the old one. Throws IoError.
   void commit() {
-    if (::fsync(descriptor_) != 0) refuse("cannot write");
+    const bool in_place = temporary_.empty();
+    if (!in_place && ::fsync(descriptor_) != 0) refuse("cannot write");
     if (::close(std::exchange(descriptor_, -1)) != 0) refuse("cannot write");
+    if (in_place) return;
     if (::rename(temporary_.c_str(), path_.c_str()) != 0) refuse("cannot replace");
     temporary_.clear();
     sync_folder();

@@ -17,10 +17,26 @@
 
 namespace ttt {
 
+namespace detail {
+
+/// A model in eval mode for one scope.
+class EvalMode {
+ public:
+  explicit EvalMode(Module<float>& model) : model_(model), was_training_(model.is_training()) { model_.eval(); }
+  ~EvalMode() { model_.train(was_training_); }
+  EvalMode(const EvalMode&) = delete;
+  EvalMode& operator=(const EvalMode&) = delete;
+
+ private:
+  Module<float>& model_;
+  bool was_training_;
+};
+
+}  // namespace detail
+
 TTTLIB_INLINE Evaluation evaluate(Module<float>& model, const ImageDataset& dataset, std::int64_t batch_size) {
   NoGradGuard guard;
-  const bool was_training = model.is_training();
-  model.eval();
+  const detail::EvalMode eval_mode(model);
   Evaluation result;
   result.predicted.resize(static_cast<std::size_t>(dataset.size()));
   result.class_correct.resize(dataset.class_names.size());
@@ -55,8 +71,9 @@ TTTLIB_INLINE Evaluation evaluate(Module<float>& model, const ImageDataset& data
     }
   }
   result.loss /= static_cast<double>(dataset.size());
+  if (!std::isfinite(result.loss))
+    fail<Error>("evaluate", concat("the loss is not finite: ", result.loss, " over ", dataset.size(), " images"), "look for NaN or infinity in the weights");
   result.top1 = static_cast<double>(correct) / static_cast<double>(dataset.size());
-  model.train(was_training);
   return result;
 }
 
@@ -212,6 +229,7 @@ class TrainingRun {
     if (options_.resume && !has(state_file))
       fail<IoError>("train", concat("nothing to resume in ", options_.out, ": it has no ", state_file), "start without resume");
     make_folder("train", options_.out);
+    lock_.emplace("train", options_.out);
     if (!options_.resume) {
       const std::string first = path(occupied ? "write_check.safetensors" : state_file);
       save(first);
@@ -319,6 +337,7 @@ class TrainingRun {
   const std::unique_ptr<Communicator> communicator_;  // null: one rank
   std::deque<TrainingRank> ranks_;
   TrainingRank& first_ = ranks_[0];
+  std::optional<FolderLock> lock_;
   RankThreads threads_;
   const std::int64_t batches_;  // of an epoch
   std::unique_ptr<Ema<float>> ema_;

@@ -30,7 +30,7 @@ struct Evaluation {
   std::vector<std::int64_t> class_correct, class_total;  // [classes]
 };
 
-/// Runs a model over a data set in eval mode, on the device the model is on.
+/// Runs a model over a data set in eval mode, on the device the model is on. Throws Error if the loss is no number.
 Evaluation evaluate(Module<float>& model, const ImageDataset& dataset, std::int64_t batch_size = 100);
 
 struct TrainResult {
@@ -43,7 +43,7 @@ struct TrainResult {
 /// smoothing and clipping; the last incomplete batch of an epoch is left out. Writes into `options.out`:
 /// metrics.jsonl, last.safetensors and best.safetensors (weights), training_state.safetensors (for `resume`).
 /// `should_stop` is asked after every step. Throws IoError if a file cannot be written, if `out` holds a run that is
-/// neither to be resumed nor overwritten or none to resume, and Error naming the first op with a NaN or infinity if the
+/// neither to be resumed nor overwritten, none to resume, or one that is under way, and Error naming the first op with a NaN or infinity if the
 /// loss stops being a number.
 TrainResult train_classifier(Module<float>& model, const ImageDataset& train, const ImageDataset& test,
                              const TrainOptions& options, const std::function<bool()>& should_stop = {});
