@@ -129,6 +129,23 @@ TEST_CASE("a second sweep needs retain_graph") {
   CHECK_THROWS_WITH(grad(z, x), ContainsSubstring("graph already released"));
 }
 
+TEST_CASE("what rules hold goes as the sweep passes, though the result lives on") {
+  auto x = tensor<double>({1, 2}).requires_grad();
+  auto kept = std::make_shared<int>(0);
+  const std::weak_ptr<int> of_rules = kept;
+  const auto y = record<double>("one", 2 * x, {x}, [kept](const Call<double>& c) { return 2 * c.g; });
+  const auto z = record_joint<double>("joint", 3 * y, {y}, [kept](const Call<double>& c, const std::vector<bool>&) {
+    return Tensors<double>{3 * c.g};
+  });
+  kept = nullptr;
+  sum(z).backward({}, /*retain_graph=*/true);
+  CHECK(!of_rules.expired());
+  const auto loss = sum(z);
+  loss.backward();
+  CHECK(of_rules.expired());
+  CHECK(has_values(x.grad(), {12, 12}));
+}
+
 TEST_CASE("grad(outputs, inputs) takes several of each, and any tracked tensor") {
   const NoLeaks leaks;
   auto a = tensor<double>({1, 2}).requires_grad(), b = tensor<double>({3, 4}).requires_grad();

@@ -246,7 +246,7 @@ TEST_CASE("which matrices a BLAS reads as they are") {
   CHECK(!layout(3, 4, -4, 1).possible);                                    // flipped
 }
 
-TEST_CASE("matrices in bf16: products of any layout to float and to bf16, with a bias, and sums of columns") {
+TEST_CASE("matrices in bf16: products of any layout to float and to bf16, with a bias and another matrix, and sums of columns") {
   manual_seed(8);
   const emulation::Launcher run("test", cuda());
   const Tensor<bf16> a = cast<bf16>(randn<float>({37, 24})), b = cast<bf16>(randn<float>({24, 16})), a_there = a.to(cuda()), b_there = b.to(cuda());
@@ -259,6 +259,19 @@ TEST_CASE("matrices in bf16: products of any layout to float and to bf16, with a
   CHECK(relative_error(multiplied(a_there, b_there, nullptr, Tensor<float>(Shape{37, 16}, cuda())), product) < 1e-6);
   CHECK(relative_error(multiplied(a_there, b_there, bias_there.data(), Tensor<float>(Shape{37, 16}, cuda())),
                        add(product, cast<double>(bias))) < 1e-6);
+  const Tensor<float> plus = randn<float>({37, 16}), plus_there = plus.to(cuda());
+  for (const std::int64_t depth : {24, 0}) {  // a product of nothing, too
+    const Tensor<bf16> left = contiguous(slice(a_there, 1, 0, depth)), right = contiguous(slice(b_there, 0, 0, depth));
+    Tensor<float> sum(Shape{37, 16}, cuda());
+    multiply_bf16(run, view(left), view(right), bias_there.data(), mutable_view(sum), plus_there.data());
+    const Tensor<double> beside = add(cast<double>(plus), cast<double>(bias));
+    const Tensor<double> expected = depth > 0 ? add(product, beside) : beside;
+    CHECK(relative_error(sum, expected) < 1e-6);
+    const auto in_double = [](const auto& x) { return cast<double>(x).to(cuda()); };  // where no BLAS adds a bias
+    Tensor<double> exact(Shape{37, 16}, cuda());
+    multiply_any(run, view(in_double(left)), view(in_double(right)), in_double(bias).data(), mutable_view(exact), in_double(plus).data());
+    CHECK(relative_error(exact, expected) < 1e-14);
+  }
   CHECK(relative_error(multiplied(transpose(b_there), transpose(a_there), nullptr, Tensor<float>(Shape{16, 37}, cuda())), transpose(product)) < 1e-6);
   const Tensor<bf16> every_second(a_there.storage(), 0, {37, 12}, {24, 2}), half(b_there.storage(), 0, {12, 16}, {16, 1});
   const Tensor<double> few = matmul(slice(cast<double>(a), 1, 0, 24, 2), slice(cast<double>(b), 0, 0, 12));

@@ -143,6 +143,7 @@ void multiply(const cuda_backend::Gemm<T>& g) {
     const bool rounds = g.c.type == DType::bfloat16;
     T result = sum[i];
     if (g.bias) result += rounds ? convert<T>(static_cast<const bf16*>(g.bias)[row]) : static_cast<const T*>(g.bias)[row];
+    if (g.plus) result += static_cast<const T*>(g.plus)[at];
     if (!before.empty()) result += g.beta * before[i];
     if (rounds) static_cast<bf16*>(g.c.data)[at] = convert<bf16>(result);
     else static_cast<T*>(g.c.data)[at] = result;
@@ -183,11 +184,12 @@ class Launcher {
     const Access access;
     std::memcpy(to_host, from, bytes);
   }
-  /// What cuBLAS does, by the CPU's products; a bias for sums in float alone.
+  /// What cuBLAS does, by the CPU's products; a bias, and another matrix with it, for sums in float alone.
   template <class T>
   bool gemm(const cuda_backend::Gemm<T>& g) const {
     if (g.bias && std::is_same_v<T, double>) return false;
     if (g.bias && (g.beta != T(0) || g.batch != 1)) fail<Error>("cuda", "no BLAS adds a bias to many products, or to a sum");
+    if (g.plus && (!g.bias || g.c.type == DType::bfloat16)) fail<Error>("cuda", "another matrix is added with a bias, in float");
     const auto fits = [](DType type) { return type == dtype_of<T> || (type == DType::bfloat16 && std::is_same_v<T, float>); };
     if (g.a.type != g.b.type || !fits(g.a.type) || !fits(g.c.type) || (g.a.type != DType::bfloat16 && g.c.type == DType::bfloat16))
       fail<Error>("cuda", concat("no BLAS multiplies ", g.a.type, " by ", g.b.type, " to ", g.c.type));

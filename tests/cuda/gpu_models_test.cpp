@@ -43,6 +43,14 @@ Tensors<T> orders(const Function<T>& f, const Tensors<T>& xs, const Tensor<T>& u
   return all;
 }
 
+/// What a residual adds to an op: x to its value, the cotangent u to that of x = xs[0], nothing to the other gradients.
+void check_residual(const Function<float>& branch, const Function<float>& sum, const Tensors<float>& xs, const Tensor<float>& u) {
+  CHECK(relative_error(sum(xs), add(xs[0], branch(xs))) < 1e-6);
+  const Tensors<float> apart = vjp<float>(branch, xs, u), together = vjp<float>(sum, xs, u);
+  CHECK(relative_error(together[0], add(apart[0], u)) < 1e-6);
+  for (std::size_t i = 1; i < xs.size(); ++i) CHECK(together[i].to_vector() == apart[i].to_vector());
+}
+
 }  // namespace
 
 TEST_CASE("fused heads on the GPU agree with the CPU's definition at orders 0, 1 and 2") {
@@ -113,9 +121,17 @@ TEST_CASE("a whole TTT block in bf16 agrees with its definition within the round
                             0.2 * randn<double>({1, H, d, d}),    0.2 * randn<double>({1, H, d, d}),       0.2 * randn<double>({d, 1, 3, 3}),
                             0.1 * randn<double>({C, C + d}),      0.1 * randn<double>({C}),                1 + 0.1 * randn<double>({C}),
                             0.1 * randn<double>({C})};
-    const auto mixer = [](const Tensors<float>& t) { return ttt_mixer<float>(t[0], {t[8], t[9]}, {t[1], t[2]}, {t[3], t[4], t[5]}, {t[6], t[7]}); };
-    const auto layers = [](const Tensors<double>& t) {
-      return linear(ttt_heads<double>(linear(layer_norm(t[0], t[8], t[9]), t[1], t[2]), {t[3], t[4], t[5]}, TttPath::closed), t[6], t[7]);
+    const auto mixer = [](bool residual) {
+      return [residual](const Tensors<float>& t) {
+        return ttt_mixer<float>(t[0], {t[8], t[9]}, {t[1], t[2]}, {t[3], t[4], t[5]}, {t[6], t[7]}, residual);
+      };
+    };
+    const auto layers = [](bool residual) {
+      return [residual](const Tensors<double>& t) {
+        const Tensor<double> qkv = linear(layer_norm(t[0], t[8], t[9]), t[1], t[2]);
+        const Tensor<double> y = linear(ttt_heads<double>(qkv, {t[3], t[4], t[5]}, TttPath::closed), t[6], t[7]);
+        return residual ? add(t[0], y) : y;
+      };
     };
     const Tensor<double> u = randn<double>(x[0].shape());
     Tensors<float> small;
@@ -123,32 +139,45 @@ TEST_CASE("a whole TTT block in bf16 agrees with its definition within the round
     for (const Tensor<double>& t : x) small.push_back(cast<float>(t)), v.push_back(randn<double>(t.shape()));
     Tensors<float> v_small;
     for (const Tensor<double>& t : v) v_small.push_back(cast<float>(t));
-    const Tensors<double> expected = orders<double>(layers, x, u, v);
     const MatmulPrecisionGuard rounded(MatmulPrecision::bfloat16);
-    const Tensors<float> all = orders<float>(mixer, on_gpu(small), cast<float>(u).to(cuda()), on_gpu(v_small));
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      INFO("tensor " << i);
-      CHECK(relative_error(all[i], expected[i]) < 2e-2);
+    for (const bool residual : {false, true}) {
+      const Tensors<double> expected = orders<double>(layers(residual), x, u, v);
+      const Tensors<float> all = orders<float>(mixer(residual), on_gpu(small), cast<float>(u).to(cuda()), on_gpu(v_small));
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        INFO("residual " << residual << ", tensor " << i);
+        CHECK(relative_error(all[i], expected[i]) < 2e-2);
+      }
     }
+    check_residual(mixer(false), mixer(true), on_gpu(small), cast<float>(u).to(cuda()));
 
     TttBlock<float> block(C, H);
     Mlp<float> mlp(C, 4 * C);
     LayerNorm<float> norm(C);
     block.to(cuda()), mlp.to(cuda()), norm.to(cuda());
-    const Tensor<float> images = randn<float>({1, 4, 4, C}, cuda());
+    const Tensor<float> images = randn<float>({8, 4, 4, C}, cuda());
     const auto fuses = [&] {
       return fuses_ttt_mixer<float>(images, {norm.weight, norm.bias}, {block.qkv->weight, block.qkv->bias}, {block.w1, block.w2, block.w3},
                                     {block.proj->weight, block.proj->bias});
     };
     CHECK(fuses());
-    const Tensor<float> as_one = block.after(norm, images), mlp_as_one = mlp.after(norm, images);
-    const MatmulPrecisionGuard exact(MatmulPrecision::float32);
-    CHECK(!fuses());
-    const double error = relative_error(as_one, block(norm(images))), mlp_error = relative_error(mlp_as_one, mlp(norm(images)));
-    CHECK(mlp_error < 2e-2);
-    CHECK(mlp_error > 1e-5);
-    CHECK(error < 2e-2);
-    CHECK(error > 1e-5);
+    DropPath<float> drop_path(0.5);
+    for (const bool training : {false, true}) {
+      INFO("training " << training);
+      drop_path.train(training);
+      const MatmulPrecisionGuard again(MatmulPrecision::bfloat16);
+      manual_seed(5);
+      const Tensor<float> as_one = sub(block.add_to(images, norm, drop_path), images);
+      const Tensor<float> mlp_as_one = sub(mlp.add_to(images, norm, drop_path), images);
+      const MatmulPrecisionGuard exact(MatmulPrecision::float32);
+      CHECK(!fuses());
+      manual_seed(5);
+      const double error = relative_error(as_one, drop_path(block(norm(images))));
+      const double mlp_error = relative_error(mlp_as_one, drop_path(mlp(norm(images))));
+      CHECK(mlp_error < 2e-2);
+      CHECK(mlp_error > 1e-5);
+      CHECK(error < 2e-2);
+      CHECK(error > 1e-5);
+    }
   }
 }
 
@@ -159,8 +188,15 @@ TEST_CASE("an MLP with its layer norm as one op agrees with its definition withi
     const std::int64_t M = 24;
     const Tensors<double> x{randn<double>({2, 9, C}), 0.2 * randn<double>({M, C}), 0.1 * randn<double>({M}), 0.2 * randn<double>({C, M}),
                             0.1 * randn<double>({C}), 1 + 0.1 * randn<double>({C}), 0.1 * randn<double>({C})};
-    const auto as_one = [](const Tensors<float>& t) { return normed_mlp<float>(t[0], {t[5], t[6], 1e-6}, t[1], t[2], t[3], t[4]); };
-    const auto layers = [](const Tensors<double>& t) { return mlp(layer_norm(t[0], t[5], t[6], 1e-6), t[1], t[2], t[3], t[4]); };
+    const auto as_one = [](bool residual) {
+      return [residual](const Tensors<float>& t) { return normed_mlp<float>(t[0], {t[5], t[6], 1e-6}, t[1], t[2], t[3], t[4], residual); };
+    };
+    const auto layers = [](bool residual) {
+      return [residual](const Tensors<double>& t) {
+        const Tensor<double> y = mlp(layer_norm(t[0], t[5], t[6], 1e-6), t[1], t[2], t[3], t[4]);
+        return residual ? add(t[0], y) : y;
+      };
+    };
     const Tensor<double> u = randn<double>(x[0].shape());
     Tensors<float> small, v_small;
     Tensors<double> v;
@@ -169,13 +205,16 @@ TEST_CASE("an MLP with its layer norm as one op agrees with its definition withi
       v.push_back(randn<double>(t.shape()));
       v_small.push_back(cast<float>(v.back()));
     }
-    const Tensors<double> expected = orders<double>(layers, x, u, v);
     const MatmulPrecisionGuard rounded(MatmulPrecision::bfloat16);
-    const Tensors<float> all = orders<float>(as_one, on_gpu(small), cast<float>(u).to(cuda()), on_gpu(v_small));
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      INFO("tensor " << i);
-      CHECK(relative_error(all[i], expected[i]) < 2e-2);
+    for (const bool residual : {false, true}) {
+      const Tensors<double> expected = orders<double>(layers(residual), x, u, v);
+      const Tensors<float> all = orders<float>(as_one(residual), on_gpu(small), cast<float>(u).to(cuda()), on_gpu(v_small));
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        INFO("residual " << residual << ", tensor " << i);
+        CHECK(relative_error(all[i], expected[i]) < 2e-2);
+      }
     }
+    check_residual(as_one(false), as_one(true), on_gpu(small), cast<float>(u).to(cuda()));
   }
 }
 

@@ -70,10 +70,12 @@ struct Node : std::enable_shared_from_this<Node> {
   /// True for a node with one input that can add its cotangent straight into that input's sum (`pull_into`).
   virtual bool adds_in_place() const { return false; }
   virtual void pull_into(const TensorBase&, TensorBase& /*sum*/) {}
+  virtual void drop_rules() {}
 
-  /// Drops saved values; a later sweep through this node throws.
+  /// Drops saved values, and what rules hold beside them; a later sweep through this node throws.
   void release() {
     released = true;
+    drop_rules();
     output.saved = {};
     for (Edge& edge : inputs) edge.saved = {};
   }

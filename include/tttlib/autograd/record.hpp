@@ -116,6 +116,7 @@ struct RuleNode final : Node {
     for (std::size_t i = 0; i < rules.size(); ++i)
       if (needs[i]) out[i] = rules[i](call);
   }
+  void drop_rules() override { rules.clear(); }
 };
 
 /// All cotangents at once, one per input.
@@ -135,6 +136,7 @@ struct JointRuleNode final : Node {
     for (std::size_t i = 0; i < out.size(); ++i)
       if (needs[i]) out[i] = cotangents[i];
   }
+  void drop_rules() override { rule = nullptr; }
 };
 
 /// What a new node knows of its output and inputs.

@@ -256,28 +256,30 @@ template <class T>
 bool fuses_norms(Device device, std::int64_t C) {
   return rounds_to_bf16<T>() && !device.is_cpu() && C % 8 == 0;
 }
-/// `mlp` of layer_norm(x); the hidden layer is kept in bf16, the normalised rows are not kept
+/// `mlp` of layer_norm(x), x + that if `residual`; the hidden layer is kept in bf16, the normalised rows are not kept
 template <class T>
 void normed_mlp(View<const T> x, const RowNorm<const T>& norm, View<const T> w1, const T* b1, View<const T> w2, const T* b2, bf16* hidden,
-                View<T> y) {
-  cuda_verbs<T>().normed_mlp(x, norm, w1, b1, w2, b2, hidden, y);
+                bool residual, View<T> y) {
+  cuda_verbs<T>().normed_mlp(x, norm, w1, b1, w2, b2, hidden, residual, y);
 }
 /// from y's cotangent g, those of x and of all weights
 template <class T>
 void normed_mlp_pull(View<const T> x, const RowNorm<const T>& norm, View<const T> w1, View<const T> w2, const bf16* hidden, View<const T> g,
-                     View<T> dx, const RowNorm<T>& dnorm, View<T> dw1, T* db1, View<T> dw2, T* db2) {
-  cuda_verbs<T>().normed_mlp_pull(x, norm, w1, w2, hidden, g, dx, dnorm, dw1, db1, dw2, db2);
+                     bool residual, View<T> dx, const RowNorm<T>& dnorm, View<T> dw1, T* db1, View<T> dw2, T* db2) {
+  cuda_verbs<T>().normed_mlp_pull(x, norm, w1, w2, hidden, g, residual, dx, dnorm, dw1, db1, dw2, db2);
 }
-/// y = proj(heads(qkv(layer_norm(x)))): a whole TTT block, x and y [B, h, w, C]; what lies between the projections is rounded to bf16 and kept
+/// y = proj(heads(qkv(layer_norm(x)))), x + that if `residual`: a whole TTT block, x and y [B, h, w, C]; what lies between the projections
+/// is rounded to bf16 and kept
 template <class T>
-void ttt_mixer(View<const T> x, const RowNorm<const T>& norm, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, View<T> y) {
-  cuda_verbs<T>().ttt_mixer(x, norm, w, step, kept, y);
+void ttt_mixer(View<const T> x, const RowNorm<const T>& norm, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept,
+               bool residual, View<T> y) {
+  cuda_verbs<T>().ttt_mixer(x, norm, w, step, kept, residual, y);
 }
 /// from y's cotangent g: x's and those of all weights
 template <class T>
 void ttt_mixer_pull(View<const T> x, const RowNorm<const T>& norm, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept,
-                    View<const T> g, View<T> dx, const RowNorm<T>& dnorm, const MixerWeights<T>& dw) {
-  cuda_verbs<T>().ttt_mixer_pull(x, norm, w, step, kept, g, dx, dnorm, dw);
+                    View<const T> g, bool residual, View<T> dx, const RowNorm<T>& dnorm, const MixerWeights<T>& dw) {
+  cuda_verbs<T>().ttt_mixer_pull(x, norm, w, step, kept, g, residual, dx, dnorm, dw);
 }
 /// one AdamW update of all parameters, in place
 template <class T>

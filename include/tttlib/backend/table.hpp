@@ -129,15 +129,16 @@ struct Verbs {
   void (*ttt_dwconv)(X q, X k, X v, X w, const TttStep& step, Wide<T>* gradient, Y o);
   void (*ttt_dwconv_pull)(X q, X k, X v, X w, const TttStep& step, const Wide<T>* gradient, X o, Y dq, Y dk, Y dv, Y dw);
   // Those of float alone, where products of floats round to bf16:
-  void (*normed_mlp)(X x, const RowNorm<const T>& norm, X w1, const T* b1, X w2, const T* b2, bf16* hidden, Y y);
-  void (*normed_mlp_pull)(X x, const RowNorm<const T>& norm, X w1, X w2, const bf16* hidden, X g, Y dx, const RowNorm<T>& dnorm, Y dw1, T* db1,
-                          Y dw2, T* db2);
+  void (*normed_mlp)(X x, const RowNorm<const T>& norm, X w1, const T* b1, X w2, const T* b2, bf16* hidden, bool residual, Y y);
+  void (*normed_mlp_pull)(X x, const RowNorm<const T>& norm, X w1, X w2, const bf16* hidden, X g, bool residual, Y dx, const RowNorm<T>& dnorm,
+                          Y dw1, T* db1, Y dw2, T* db2);
   void (*ttt_heads_bf16)(View<const bf16> qkv, X w1, X w2, X w3, const TttStep& step, T* g_glu, T* g_conv, View<bf16> o);
   void (*ttt_heads_bf16_pull)(View<const bf16> qkv, X w1, X w2, X w3, const TttStep& step, const T* g_glu, const T* g_conv, View<const bf16> o,
                               View<bf16> dqkv, Y dw1, Y dw2, Y dw3);
-  void (*ttt_mixer)(X x, const RowNorm<const T>& norm, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, Y y);
-  void (*ttt_mixer_pull)(X x, const RowNorm<const T>& norm, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, X g, Y dx,
-                         const RowNorm<T>& dnorm, const MixerWeights<T>& dw);
+  void (*ttt_mixer)(X x, const RowNorm<const T>& norm, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, bool residual,
+                    Y y);
+  void (*ttt_mixer_pull)(X x, const RowNorm<const T>& norm, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, X g,
+                         bool residual, Y dx, const RowNorm<T>& dnorm, const MixerWeights<T>& dw);
   void (*adamw)(const std::vector<AdamWParameter<T>>& parameters, const AdamWStep& step, Device device);
   void (*global_norm)(const std::vector<ConstArray<T>>& arrays, double max_norm, double* norm_and_scale, Device device);
 };

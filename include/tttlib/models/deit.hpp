@@ -99,7 +99,7 @@ class DeitBlock : public Module<T> {
   }
   Tensor<T> forward(const Tensor<T>& input) override {
     const Tensor<T> x = drop_path->add_to(input, (*attn)((*norm1)(input)));  // [B, h, w, C]
-    return drop_path->add_to(x, mlp->after(*norm2, x));                      // [B, h, w, C]
+    return mlp->add_to(x, *norm2, *drop_path);                               // [B, h, w, C]
   }
 };
 

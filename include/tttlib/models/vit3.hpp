@@ -78,8 +78,8 @@ class Vit3Layer : public Module<T> {
   }
   Tensor<T> forward(const Tensor<T>& input) override {
     Tensor<T> x = add(input, (*cpe)(input));                // [B, h, w, C]
-    x = drop_path->add_to(x, attn->after(*norm1, x));       // [B, h, w, C]
-    return drop_path->add_to(x, mlp->after(*norm2, x));     // [B, h, w, C]
+    x = attn->add_to(x, *norm1, *drop_path);                // [B, h, w, C]
+    return mlp->add_to(x, *norm2, *drop_path);              // [B, h, w, C]
   }
 };
 

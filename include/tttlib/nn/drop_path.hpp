@@ -21,7 +21,9 @@ class DropPath : public Module<T> {
  public:
   double rate;
   explicit DropPath(double r = 0) : Module<T>("DropPath"), rate(r) {}
-  Tensor<T> forward(const Tensor<T>& x) override { return this->is_training() && rate > 0 ? drop_path(x, rate) : x; }
+  /// Whether it does anything.
+  bool is_active() const { return this->is_training() && rate != 0; }
+  Tensor<T> forward(const Tensor<T>& x) override { return is_active() ? drop_path(x, rate) : x; }
   /// x + forward(branch), in one pass.
   Tensor<T> add_to(const Tensor<T>& x, const Tensor<T>& branch) const {
     return add_drop_path(x, branch, rate, this->is_training());

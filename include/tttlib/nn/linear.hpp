@@ -1,6 +1,7 @@
 #pragma once
 /// Linear and Mlp.
 
+#include "tttlib/nn/drop_path.hpp"
 #include "tttlib/nn/init.hpp"
 #include "tttlib/nn/module.hpp"
 #include "tttlib/nn/norm.hpp"
@@ -37,12 +38,16 @@ class Mlp : public Module<T> {
     if (module_call_log() || !detail::fuses_mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias)) return (*fc2)(gelu((*fc1)(x)));
     return mlp(x, fc1->weight, fc1->bias, fc2->weight, fc2->bias);
   }
-  /// forward(norm(x)), as one op where there is a kernel for that.
-  Tensor<T> after(LayerNorm<T>& norm, const Tensor<T>& x) {
+  /// x + drop_path(forward(norm(x))), as one op where there is a kernel for that; without the sum where images are dropped.
+  Tensor<T> add_to(const Tensor<T>& x, LayerNorm<T>& norm, const DropPath<T>& drop_path) {
     const Affine<T> numbers{norm.weight, norm.bias, norm.eps};
-    if (module_call_log() || !fuses_normed_mlp(x, numbers, fc1->weight, fc1->bias, fc2->weight, fc2->bias)) return (*this)(norm(x));
-    const Scope scope = this->named();
-    return normed_mlp(x, numbers, fc1->weight, fc1->bias, fc2->weight, fc2->bias);
+    if (module_call_log() || !fuses_normed_mlp(x, numbers, fc1->weight, fc1->bias, fc2->weight, fc2->bias))
+      return drop_path.add_to(x, (*this)(norm(x)));
+    const auto mlp = [&](bool residual) {
+      const Scope scope = this->named();
+      return normed_mlp(x, numbers, fc1->weight, fc1->bias, fc2->weight, fc2->bias, residual);
+    };
+    return drop_path.is_active() ? drop_path.add_to(x, mlp(false)) : mlp(true);
   }
 };
 

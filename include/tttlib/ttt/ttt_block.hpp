@@ -39,14 +39,18 @@ class TttBlock : public Module<T> {
   /// [B, h, w, C] -> [B, h, w, C].
   Tensor<T> forward(const Tensor<T>& x) override { return (*proj)(ttt_heads(buffer(x), weights(), path)); }
 
-  /// forward(norm(x)), as one op where there is a kernel for that.
-  Tensor<T> after(LayerNorm<T>& norm, const Tensor<T>& x) {
+  /// x + drop_path(forward(norm(x))), as one op where there is a kernel for that; without the sum where images are dropped.
+  Tensor<T> add_to(const Tensor<T>& x, LayerNorm<T>& norm, const DropPath<T>& drop_path) {
     const Affine<T> numbers{norm.weight, norm.bias, norm.eps};
     const Projection<T> in{qkv->weight, qkv->bias}, out{proj->weight, proj->bias};
     // Layer by layer also where somebody wants to hear of each: a summary, or whose operands do not fit.
-    if (path != TttPath::fused || rope_ || module_call_log() || !fuses_ttt_mixer(x, numbers, in, weights(), out)) return (*this)(norm(x));
-    const Scope scope = this->named();
-    return ttt_mixer(x, numbers, in, weights(), out);
+    if (path != TttPath::fused || rope_ || module_call_log() || !fuses_ttt_mixer(x, numbers, in, weights(), out))
+      return drop_path.add_to(x, (*this)(norm(x)));
+    const auto mixer = [&](bool residual) {
+      const Scope scope = this->named();
+      return ttt_mixer(x, numbers, in, weights(), out, residual);
+    };
+    return drop_path.is_active() ? drop_path.add_to(x, mixer(false)) : mixer(true);
   }
 
   /// What x asks of the heads: [B, h, w, C] -> q, k, v [B, H, N, d] and, of the extra head, [B, 1, N, d].

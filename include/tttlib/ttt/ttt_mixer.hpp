@@ -1,6 +1,6 @@
 #pragma once
-/// A TTT block with its layer norm as one op where there is a kernel for that: proj(heads(qkv(layer_norm(x)))), a fused twin of the
-/// layers that it is made of.
+/// A TTT block with its layer norm as one op where there is a kernel for that: proj(heads(qkv(layer_norm(x)))), or x + that, a fused twin of
+/// the layers that it is made of.
 /// Legend: B images, h × w grid, N = h·w tokens, H heads, d head width, C = H·d channels.
 
 #include "tttlib/ops/composed/norm.hpp"
@@ -36,9 +36,10 @@ struct KeptByMixer {
 };
 }  // namespace detail
 
-/// [B, h, w, C] -> [B, h, w, C]; needs `fuses_ttt_mixer`. The numbers between the projections are rounded to bf16.
+/// [B, h, w, C] -> [B, h, w, C], x added if `residual`; needs `fuses_ttt_mixer`. The numbers between the projections are rounded to bf16.
 template <class T>
-Tensor<T> ttt_mixer(const Tensor<T>& x, const Affine<T>& norm, const Projection<T>& qkv, const TttWeights<T>& w0, const Projection<T>& proj) {
+Tensor<T> ttt_mixer(const Tensor<T>& x, const Affine<T>& norm, const Projection<T>& qkv, const TttWeights<T>& w0, const Projection<T>& proj,
+                    bool residual = false) {
   Scope scope("mixer");
   const std::int64_t H = w0.heads(), d = w0.width(), C = H * d, B = x.size(0), h = x.size(1), w = x.size(2), N = h * w;
   const Device device = x.device();
@@ -54,12 +55,13 @@ Tensor<T> ttt_mixer(const Tensor<T>& x, const Affine<T>& norm, const Projection<
   const auto row_norm = [eps = norm.eps](const auto& of) { return RowNorm<const T>{of(8).data(), of(9).data(), eps}; };
   const auto operand = [&](std::size_t i) { return xs[i]; };
   Tensor<T> y(xs[0].shape(), device);
-  backend::ttt_mixer<T>(view(xs[0]), row_norm(operand), weights(operand), step, kept.memory(), mutable_view(y));
+  backend::ttt_mixer<T>(view(xs[0]), row_norm(operand), weights(operand), step, kept.memory(), residual, mutable_view(y));
   const std::int64_t macs = B * N * (C * (3 * C + 3 * d) + C * (C + d));
   count_macs(macs + B * (6 * H * N * d * d + 18 * N * d));
-  const auto definition = [H, d, eps = norm.eps](const Tensors<T>& t) {
+  const auto definition = [H, d, eps = norm.eps, residual](const Tensors<T>& t) {
     const TttWeights<T> start{reshape(t[3], {1, H, d, d}), reshape(t[4], {1, H, d, d}), reshape(t[5], {d, 1, 3, 3})};
-    return linear(ttt_heads_by_ops<T>(linear(layer_norm(t[0], t[8], t[9], eps), t[1], t[2]), start, false), t[6], t[7]);
+    const Tensor<T> branch = linear(ttt_heads_by_ops<T>(linear(layer_norm(t[0], t[8], t[9], eps), t[1], t[2]), start, false), t[6], t[7]);
+    return residual ? add(t[0], branch) : branch;  // [B, h, w, C]
   };
   const auto fast_rule = [=](const Call<T>& c, const std::vector<bool>&) {
     Tensors<T> dx;
@@ -69,7 +71,7 @@ Tensor<T> ttt_mixer(const Tensor<T>& x, const Affine<T>& norm, const Projection<
     const MixerWeights<T> into{mutable_view(dx[1]), dx[2].data(), mutable_view(dx[3]), mutable_view(dx[4]), mutable_view(dx[5]), mutable_view(dx[6]),
                                dx[7].data()};
     backend::ttt_mixer_pull<T>(view(c.in(0)), row_norm(input), weights(input), step, detail::KeptByMixer(kept).memory(), view(g),
-                               mutable_view(dx[0]), RowNorm<T>{dx[8].data(), dx[9].data(), 0}, into);
+                               residual, mutable_view(dx[0]), RowNorm<T>{dx[8].data(), dx[9].data(), 0}, into);
     count_macs(2 * macs);
     return dx;
   };

@@ -27,7 +27,7 @@ cublasStatus_t gemm(const Cublas& blas, cublasHandle_t h, const Gemm<T>& g) {
                    CUBLAS_GEMM_DEFAULT);
 }
 
-/// The descriptions that cuBLASLt wants of C = op(A)·op(B) + bias, for as long as it lives.
+/// The descriptions that cuBLASLt wants of C = op(A)·op(B) + bias + plus, for as long as it lives.
 class LtProduct {
  public:
   LtProduct(const CublasLt& lt, const Gemm<float>& g) : lt_(lt) {
@@ -82,7 +82,8 @@ inline const LtChoice& lt_choice(const CublasLt& lt, cublasLtHandle_t handle, in
     return bytes;
   };
   // Kernels may read the bias in words as wide as those of c.
-  const std::int64_t of_a = alignment(g.a.data), of_b = alignment(g.b.data), of_c = std::min(alignment(g.c.data), alignment(g.bias));
+  const std::int64_t of_a = alignment(g.a.data), of_b = alignment(g.b.data);
+  const std::int64_t of_c = std::min({alignment(g.c.data), alignment(g.bias), alignment(g.plus)});
   const Key key{index, g.transpose_a, g.transpose_b, static_cast<std::int64_t>(g.a.type), static_cast<std::int64_t>(g.c.type), g.m, g.n, g.k,
                 g.a.leading, g.b.leading, g.c.leading, of_a, of_b, of_c};
   const auto [at, is_new] = known.try_emplace(key);
@@ -116,10 +117,11 @@ inline bool gemm_with_bias(Gpu& gpu, const char* op, const Gemm<float>& g) {
   if (!described) return false;
   const LtChoice& choice = lt_choice(lt, handle, gpu.index, g, described);
   if (!choice.found) return false;
-  const float one = 1, zero = 0;
+  const float one = 1, beta = g.plus ? 1 : 0;
   void* workspace = choice.workspace > 0 ? gpu.allocator.allocate(choice.workspace) : nullptr;
-  const cublasStatus_t status = lt.matmul(handle, described.product, &one, g.a.data, described.of_a, g.b.data, described.of_b, &zero, g.c.data,
-                                          described.of_c, g.c.data, described.of_c, &choice.algorithm, workspace, choice.workspace, gpu.stream);
+  const cublasStatus_t status = lt.matmul(handle, described.product, &one, g.a.data, described.of_a, g.b.data, described.of_b, &beta,
+                                          g.plus ? g.plus : g.c.data, described.of_c, g.c.data, described.of_c, &choice.algorithm, workspace,
+                                          choice.workspace, gpu.stream);
   if (workspace) gpu.allocator.deallocate(workspace, choice.workspace);
   check(status, op, gpu.index);
   return true;

@@ -22,7 +22,8 @@ struct BlasMatrix {
 };
 
 /// `batch` products C = op(A)·op(B) + beta·C with C [m, n] and sums of T. A and B are both of T, or both of bf16 where T is float; so
-/// may C be, which is rounded once. A bias [m] of C's type is added to every column; then beta is 0 and batch 1.
+/// may C be, which is rounded once. A bias [m] of C's type is added to every column, and with it `plus`, a matrix laid out as C, unless
+/// null; then beta is 0 and batch 1.
 template <class T>
 struct Gemm {
   bool transpose_a = false, transpose_b = false;
@@ -30,7 +31,7 @@ struct Gemm {
   BlasMatrix<const void> a, b;
   BlasMatrix<void> c;
   T beta = T(0);
-  const void* bias = nullptr;
+  const void *bias = nullptr, *plus = nullptr;
 };
 
 /// How a BLAS reads a matrix [rows, columns] by its strides: with neighbouring columns side by side, as its transpose
@@ -195,9 +196,18 @@ class RoundedOperands {
   View<const bf16> views_[operands];
 };
 
-/// c = a·b + bias (null: none; else c has two axes) for operands that a BLAS can read, c with neighbouring columns side by side.
+/// c = bias in every row, and `plus` unless null.
+template <class L, class C>
+void add_up(const C* bias, const C* plus, const View<C>& c) {
+  const View<const C> rows{bias, c.shape, {0, 1}, c.device};
+  if (plus) map_binary<L, formula::Add, C>(0, 0, {plus, c.shape, c.strides, c.device}, rows, c);
+  else copy<L, C>(rows, c);
+}
+
+/// c = a·b + bias (null: none; else c has two axes) for operands that a BLAS can read, c with neighbouring columns side by side. With a
+/// bias also + `plus`, laid out as c, unless null.
 template <class L, class A, class C>
-void multiply(const L& run, const View<const A>& a, const View<const A>& b, const C* bias, const View<C>& c) {
+void multiply(const L& run, const View<const A>& a, const View<const A>& b, const C* bias, const View<C>& c, const C* plus = nullptr) {
   const std::size_t leading = c.shape.size() - 2;
   const auto batch_of = [leading](const Dims& dims) { return Dims(dims.begin(), dims.begin() + leading); };
   Shape batch;
@@ -220,20 +230,20 @@ void multiply(const L& run, const View<const A>& a, const View<const A>& b, cons
   for (std::int64_t call = 0; call < calls.count; ++call) {
     const Offsets<3> at = calls(call);
     product.c.data = c.data + at[0], product.b.data = a.data + at[1], product.a.data = b.data + at[2];
-    product.bias = bias;
+    product.bias = bias, product.plus = plus;
     if (run.gemm(product)) continue;
     // No kernel adds a bias to such a product: the bias is where the product is added to.
-    copy<L, C>(View<const C>{bias, c.shape, {0, 1}, c.device}, c);
-    product.bias = nullptr, product.beta = 1;
+    add_up<L, C>(bias, plus, c);
+    product.bias = product.plus = nullptr, product.beta = 1;
     run.gemm(product);
   }
 }
 
-/// The same for any layout of operands and result.
+/// The same for any layout of operands and, without `plus`, of the result.
 template <class L, class A, class C>
-void multiply_any(const L& run, const View<const A>& a, const View<const A>& b, const C* bias, const View<C>& c) {
+void multiply_any(const L& run, const View<const A>& a, const View<const A>& b, const C* bias, const View<C>& c, const C* plus = nullptr) {
   if (c.numel() == 0) return;
-  if (a.shape.back() == 0) return bias ? copy<L, C>(View<const C>{bias, c.shape, {0, 1}, c.device}, c) : fill<L, C>(c, C(0));
+  if (a.shape.back() == 0) return bias ? add_up<L, C>(bias, plus, c) : fill<L, C>(c, C(0));
   const BlasLayout of_c = BlasLayout::of(c);
   if (!of_c.possible || of_c.turned) {
     const Scratch<L, C> result(run, c.numel());
@@ -242,14 +252,16 @@ void multiply_any(const L& run, const View<const A>& a, const View<const A>& b, 
     return copy<L, C>(plain, c);
   }
   const BlasOperand<L, A> left(run, a), right(run, b);
-  multiply(run, left.view(), right.view(), bias, c);
+  multiply(run, left.view(), right.view(), bias, c, plus);
 }
 
-/// c = a·b + bias (null: none) of matrices in bf16, in any layout, summed in float. A c in bf16 is rounded once, and its bias is too.
+/// c = a·b + bias (null: none) of matrices in bf16, in any layout, summed in float. A c in bf16 is rounded once, and its bias is too; to one
+/// in float `plus` is added as above.
 template <class L, class C>
-void multiply_bf16(const L& run, const View<const bf16>& a, const View<const bf16>& b, const float* bias, const View<C>& c) {
+void multiply_bf16(const L& run, const View<const bf16>& a, const View<const bf16>& b, const float* bias, const View<C>& c,
+                   const float* plus = nullptr) {
   if constexpr (std::is_same_v<C, float>) {
-    multiply_any(run, a, b, bias, c);
+    multiply_any(run, a, b, bias, c, plus);
   } else {
     const std::int64_t n = bias ? c.shape[1] : 0;
     const Scratch<L, bf16> rounded(run, n);

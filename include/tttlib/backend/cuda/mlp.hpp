@@ -152,16 +152,16 @@ struct GeluBothWaysOfBf16 {
   }
 };
 
-/// The way forward of x [R, C], w1 and w2 in bf16.
+/// The way forward of x [R, C], w1 and w2 in bf16; `plus` [R, C'] is added unless null.
 template <class L>
 void mlp_of_rounded(const L& run, const View<const bf16>& x, const View<const bf16>& w1, const float* b1, const View<const bf16>& w2, const float* b2,
-                    bf16* hidden, const View<float>& y) {
+                    bf16* hidden, const float* plus, const View<float>& y) {
   const std::int64_t R = x.shape[0], M = w1.shape[0];
   const Scratch<L, bf16> scratch(run, R * M);
   const View<bf16> activated = rows_at(scratch.data(), R, M, M, y.device), h = rows_at(hidden ? hidden : scratch.data(), R, M, M, y.device);
   multiply_bf16(run, x, transposed(w1), b1, h);                                         // h [R, M]
   for_each(run, (R * M + 7) / 8, GeluOfBf16{h.data, activated.data, R * M});            // gelu(h) [R, M], in place if h is not kept
-  multiply_bf16<L, float>(run, activated, transposed(w2), b2, y);                       // y [R, C']
+  multiply_bf16<L, float>(run, activated, transposed(w2), b2, y, plus);                 // y [R, C']
 }
 
 /// y [R, C'] = gelu(x·w1ᵀ + b1)·w2ᵀ + b2: x [R, C], w1 [M, C], w2 [C', M]; keeps h [R, M] in `hidden` unless that is null.
@@ -171,7 +171,7 @@ void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const
   if constexpr (std::is_same_v<T, float>)
     if (hidden.type == DType::bfloat16) {
       const RoundedOperands<L, 3> rounded(run, {x, w1, w2});
-      return mlp_of_rounded(run, rounded[0], rounded[1], b1, rounded[2], b2, static_cast<bf16*>(hidden.data), y);
+      return mlp_of_rounded(run, rounded[0], rounded[1], b1, rounded[2], b2, static_cast<bf16*>(hidden.data), nullptr, y);
     }
   const std::int64_t R = x.shape[0], M = w1.shape[0];
   const Scratch<L, T> scratch(run, R * M);
@@ -237,20 +237,23 @@ void mlp_pull(View<const T> x, View<const T> w1, View<const T> w2, const AnyArra
   if (db2) reduce<L, T>(Reduction::sum, g, rows_at(db2, 1, out, out, g.device));
 }
 
-/// The same of layer_norm(x), whose rows [R, C] are made again on the way back: x is all that is kept of them.
+/// The same of layer_norm(x), whose rows [R, C] are made again on the way back: x is all that is kept of them. A residual x or g is added
+/// where y or dx is written: 8·R·C bytes less each way than in a pass of its own.
 template <class L>
 void normed_mlp(View<const float> x, const RowNorm<const float>& norm, View<const float> w1, const float* b1, View<const float> w2, const float* b2,
-                bf16* hidden, View<float> y) {
+                bf16* hidden, bool residual, View<float> y) {
   const L run("normed_mlp", y.device);
   const std::int64_t R = x.shape[0], C = x.shape[1];
   const Scratch<L, bf16> normed(run, R * C);
   normed_rows(run, x, norm, normed.data());
   const RoundedOperands<L, 2> rounded(run, {w1, w2});
-  mlp_of_rounded(run, rows_at<const bf16>(normed.data(), R, C, C, x.device), rounded[0], b1, rounded[1], b2, hidden, y);
+  mlp_of_rounded(run, rows_at<const bf16>(normed.data(), R, C, C, x.device), rounded[0], b1, rounded[1], b2, hidden,
+                 residual ? x.data : nullptr, y);
 }
 template <class L>
 void normed_mlp_pull(View<const float> x, const RowNorm<const float>& norm, View<const float> w1, View<const float> w2, const bf16* hidden,
-                     View<const float> g, View<float> dx, const RowNorm<float>& dnorm, View<float> dw1, float* db1, View<float> dw2, float* db2) {
+                     View<const float> g, bool residual, View<float> dx, const RowNorm<float>& dnorm, View<float> dw1, float* db1,
+                     View<float> dw2, float* db2) {
   const L run("normed_mlp_pull", g.device);
   const std::int64_t R = x.shape[0], C = x.shape[1];
   const Scratch<L, float> of_normed(run, R * C);                                                                 // cotangent of the rows
@@ -261,7 +264,8 @@ void normed_mlp_pull(View<const float> x, const RowNorm<const float>& norm, View
     mlp_pull_of_rounded(run, rows_at<const bf16>(normed.data(), R, C, C, x.device), rounded[0], rounded[1], hidden, g,
                         rows_at(of_normed.data(), R, C, C, x.device), dw1, db1, dw2, db2);
   }
-  layer_norm_pull<L, float>(x, norm.w, rows_at<const float>(of_normed.data(), R, C, C, x.device), norm.eps, dx, dnorm.w, dnorm.b);
+  layer_norm_pull_plus<L, float>(x, norm.w, rows_at<const float>(of_normed.data(), R, C, C, x.device), norm.eps, residual ? g.data : nullptr, dx,
+                                 dnorm.w, dnorm.b);
 }
 
 template <class L, class T>

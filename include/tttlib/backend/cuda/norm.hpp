@@ -312,11 +312,11 @@ void normed_rows(const L& run, const View<const float>& x, const RowNorm<const f
   cast<L, float, bf16>(View<const float>{to.data, to.shape, to.strides, to.device}, View<bf16>{y, x.shape, x.strides, x.device});
 }
 
-/// With x̂ = (x − mean)·rstd and h = g·w: dx = rstd (h − mean(h) − x̂ mean(h·x̂)); a block has `length` rows in a row and
+/// With x̂ = (x − mean)·rstd and h = g·w: dx = rstd (h − mean(h) − x̂ mean(h·x̂)), + plus unless that is null; a block has `length` rows in a row and
 /// leaves Σ g·x̂ and Σ g of them in its part of `partial` [parts, 2, n], column i always written by the same thread.
 template <class T>
 struct LayerNormPull {
-  const T *x, *w, *g;
+  const T *x, *w, *g, *plus;
   T eps;
   T *dx, *partial;
   std::int64_t rows, n, length;
@@ -334,7 +334,7 @@ struct LayerNormPull {
       const T mean_hx = reduce_items<Sum>(block, n, scratch, [&](std::int64_t i) { return h(i) * xhat(i); }) / static_cast<T>(n);
       block.each_thread([&](int t) {
         for (std::int64_t i = t; i < n; i += block.threads()) {
-          d[i] = s.rstd * (h(i) - mean_h - xhat(i) * mean_hx);
+          d[i] = s.rstd * (h(i) - mean_h - xhat(i) * mean_hx) + (plus ? plus[row * n + i] : T(0));
           if (!part) continue;
           const T for_w = cotangent[i] * xhat(i);
           part[i] = row == first ? for_w : part[i] + for_w;
@@ -348,7 +348,7 @@ struct LayerNormPull {
 /// its warps' sums in order.
 template <class T, int N, int P>
 struct LayerNormPullOfWarps {
-  const T *x, *w, *g;
+  const T *x, *w, *g, *plus;
   T eps;
   T *dx, *partial;
   std::int64_t rows, length;
@@ -369,7 +369,10 @@ struct LayerNormPullOfWarps {
         own_x[t].set(T(0)), own_g[t].set(T(0));
         if (const std::int64_t next = row + warps_of_block; next < end) {
           constexpr int line = 128 / static_cast<int>(sizeof(T));
-          for (int i = t % warp_size * line; i < n; i += warp_size * line) prefetch(x + next * n + i), prefetch(g + next * n + i);
+          for (int i = t % warp_size * line; i < n; i += warp_size * line) {
+            prefetch(x + next * n + i), prefetch(g + next * n + i);
+            if (plus) prefetch(plus + next * n + i);
+          }
         }
         if (row < end) {
           own_x[t].read(t, n, x + row * n);
@@ -402,6 +405,11 @@ struct LayerNormPullOfWarps {
           sum_b[t].packs[p][j] += cotangent;
           value = rstd * (cotangent * own_w[t].packs[p][j] - mean_h - xhat * mean_hx);
         });
+        if (plus)
+          Row::each_pack(t, n, [&](int p, int column) {
+            const Pack<T, N> more = load_pack<N>(plus + row * n + column);
+            unrolled<N>([&](int j) { own_x[t].packs[p][j] += more[j]; });
+          });
         own_x[t].write(t, n, dx + row * n);
       });
     }
@@ -424,7 +432,7 @@ struct LayerNormPullOfWarps {
   }
 };
 template <class L, class T>
-void layer_norm_pull(View<const T> x, const T* w, View<const T> g, double eps, View<T> dx, T* dw, T* db) {
+void layer_norm_pull_plus(View<const T> x, const T* w, View<const T> g, double eps, const T* plus, View<T> dx, T* dw, T* db) {
   const L run("layer_norm_pull", dx.device);
   const std::int64_t n = x.shape.back(), rows = n == 0 ? 0 : x.numel() / n;
   std::int64_t parts = 0;
@@ -442,17 +450,22 @@ void layer_norm_pull(View<const T> x, const T* w, View<const T> g, double eps, V
     const Scratch<L, T> partial(run, dw || db ? parts * 2 * n : 0);
     if (parts > 0)
       run.blocks(parts, block_threads, shared_size<T>(2 * n),
-                 LayerNormPullOfWarps<T, N, P>{x.data, w, g.data, static_cast<T>(eps), dx.data, partial.data(), rows, length, static_cast<int>(n)});
+                 LayerNormPullOfWarps<T, N, P>{x.data, w, g.data, plus, static_cast<T>(eps), dx.data, partial.data(), rows, length,
+                                               static_cast<int>(n)});
     sum_weights(partial.data());
   };
-  if (with_row_of_warp<T>(n, by_warps, x.data, w, g.data, static_cast<const T*>(dx.data))) return;
+  if (with_row_of_warp<T>(n, by_warps, x.data, w, g.data, plus, static_cast<const T*>(dx.data))) return;
   const std::int64_t length = pieces(512, 1);
   const Scratch<L, T> partial(run, dw || db ? parts * 2 * n : 0);
   const int threads = row_threads(n);
   if (parts > 0)
     run.blocks(parts, threads, shared_size<T>(threads),
-               LayerNormPull<T>{x.data, w, g.data, static_cast<T>(eps), dx.data, partial.data(), rows, n, length});
+               LayerNormPull<T>{x.data, w, g.data, plus, static_cast<T>(eps), dx.data, partial.data(), rows, n, length});
   sum_weights(partial.data());
+}
+template <class L, class T>
+void layer_norm_pull(View<const T> x, const T* w, View<const T> g, double eps, View<T> dx, T* dw, T* db) {
+  layer_norm_pull_plus<L, T>(x, w, g, eps, nullptr, dx, dw, db);
 }
 
 template <class L, class T>

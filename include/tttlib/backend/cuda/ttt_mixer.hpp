@@ -67,10 +67,10 @@ struct MixerRows {
   }
 };
 
-/// y [B, h, w, C] from x [B, h, w, C], both with rows side by side.
+/// y [B, h, w, C] from x [B, h, w, C], both with rows side by side; a residual x is added by the last product.
 template <class L>
 void ttt_mixer(View<const float> x, const RowNorm<const float>& norm, const MixerWeights<const float>& w, const TttStep& step, const MixerKept& kept,
-               View<float> y) {
+               bool residual, View<float> y) {
   const MixerRows s(x, w.w1.shape);
   const L run("ttt_mixer", s.device);
   const bf16 *qkv = kept.qkv, *answers = kept.answers;
@@ -81,13 +81,15 @@ void ttt_mixer(View<const float> x, const RowNorm<const float>& norm, const Mixe
     multiply_bf16<L, bf16>(run, s.rows<const bf16>(normed.data(), s.C), transposed(rounded[0]), w.qkv_bias, s.rows(kept.qkv, s.width()));
   }
   ttt_heads_bf16<L>(s.grid(qkv, s.width()), w.w1, w.w2, w.w3, step, kept.g_glu, kept.g_conv, s.grid(kept.answers, s.C + s.d));
-  multiply_bf16<L, float>(run, s.rows(answers, s.C + s.d), transposed(rounded[1]), w.proj_bias, s.rows(y.data, s.C));    // [R, C]
+  multiply_bf16<L, float>(run, s.rows(answers, s.C + s.d), transposed(rounded[1]), w.proj_bias, s.rows(y.data, s.C),     // [R, C]
+                          residual ? x.data : nullptr);
 }
 
 /// The cotangents of x and of all weights from that of y, g [B, h, w, C]. The normalised rows are made again: x is all that is kept of them.
 template <class L>
 void ttt_mixer_pull(View<const float> x, const RowNorm<const float>& norm, const MixerWeights<const float>& w, const TttStep& step,
-                    const MixerKept& kept, View<const float> g, View<float> dx, const RowNorm<float>& dnorm, const MixerWeights<float>& dw) {
+                    const MixerKept& kept, View<const float> g, bool residual, View<float> dx, const RowNorm<float>& dnorm,
+                    const MixerWeights<float>& dw) {
   const MixerRows s(x, w.w1.shape);
   const L run("ttt_mixer_pull", s.device);
   const std::int64_t width = s.width(), out = s.C + s.d;
@@ -109,8 +111,8 @@ void ttt_mixer_pull(View<const float> x, const RowNorm<const float>& norm, const
   }
   const Scratch<L, float> of_normed(run, s.R * s.C);
   multiply_bf16<L, float>(run, dqkv, rounded[0], nullptr, s.rows(of_normed.data(), s.C));                                // [R, W] x [W, C]
-  layer_norm_pull<L, float>(s.rows(x.data, s.C), norm.w, s.rows<const float>(of_normed.data(), s.C), norm.eps, s.rows(dx.data, s.C), dnorm.w,
-                            dnorm.b);
+  layer_norm_pull_plus<L, float>(s.rows(x.data, s.C), norm.w, s.rows<const float>(of_normed.data(), s.C), norm.eps, residual ? g.data : nullptr,
+                                 s.rows(dx.data, s.C), dnorm.w, dnorm.b);
 }
 
 template <class L>

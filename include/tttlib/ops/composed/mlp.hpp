@@ -51,38 +51,41 @@ Tensor<T> mlp(const Tensor<T>& x, const Tensor<T>& w1, const Tensor<T>& b1, cons
   return reshape(y, shape);
 }
 
-/// mlp(layer_norm(x)) as one op where `fuses_normed_mlp`, so that the normalised rows need no memory: shapes as there.
+/// mlp(layer_norm(x)) of x [.., C], or with `residual` x + that, as one op where `fuses_normed_mlp`: the normalised rows need no memory.
 template <class T>
 bool fuses_normed_mlp(const Tensor<T>& x, const Affine<T>& norm, const Tensor<T>& w1, const Tensor<T>& b1, const Tensor<T>& w2, const Tensor<T>& b2) {
   if (!norm.weight.defined() || !norm.bias.defined() || !detail::fuses_mlp(x, w1, b1, w2, b2)) return false;
   const Shape C{w1.size(1)};
-  return backend::fuses_norms<T>(x.device(), C[0]) && norm.weight.shape() == C && norm.bias.shape() == C && norm.weight.device() == x.device();
+  return backend::fuses_norms<T>(x.device(), C[0]) && w2.size(0) == C[0] && norm.weight.shape() == C && norm.bias.shape() == C &&
+         norm.weight.device() == x.device();
 }
 template <class T>
-Tensor<T> normed_mlp(const Tensor<T>& x, const Affine<T>& norm, const Tensor<T>& w1, const Tensor<T>& b1, const Tensor<T>& w2, const Tensor<T>& b2) {
-  const std::int64_t C = w1.size(1), M = w1.size(0), out = w2.size(0), R = x.numel() / C;
+Tensor<T> normed_mlp(const Tensor<T>& x, const Affine<T>& norm, const Tensor<T>& w1, const Tensor<T>& b1, const Tensor<T>& w2, const Tensor<T>& b2,
+                     bool residual = false) {
+  const std::int64_t C = w1.size(1), M = w1.size(0), R = x.numel() / C;
   const Tensors<T> xs{contiguous(reshape(x, {R, C})), w1, contiguous(b1), w2, contiguous(b2), contiguous(norm.weight), contiguous(norm.bias)};
   const double eps = norm.eps;
-  Tensor<T> y(Shape{R, out}, x.device());  // [R, C']
-  Tensor<bf16> hidden;                     // [R, M]
+  Tensor<T> y(Shape{R, C}, x.device());  // [R, C]
+  Tensor<bf16> hidden;                   // [R, M]
   if (is_recorded(xs)) hidden = Tensor<bf16>(Shape{R, M}, x.device());
-  backend::normed_mlp<T>(view(xs[0]), {xs[5].data(), xs[6].data(), eps}, view(w1), xs[2].data(), view(w2), xs[4].data(), hidden.data(),
+  backend::normed_mlp<T>(view(xs[0]), {xs[5].data(), xs[6].data(), eps}, view(w1), xs[2].data(), view(w2), xs[4].data(), hidden.data(), residual,
                          mutable_view(y));
-  count_macs(R * M * (C + out));
-  const auto definition = [eps](const Tensors<T>& t) { return linear(gelu(linear(layer_norm(t[0], t[5], t[6], eps), t[1], t[2])), t[3], t[4]); };
-  const auto fast_rule = [hidden, eps, macs = R * M * (C + out)](const Call<T>& c, const std::vector<bool>&) {
+  count_macs(2 * R * M * C);
+  const auto definition = [eps, residual](const Tensors<T>& t) {
+    const Tensor<T> branch = linear(gelu(linear(layer_norm(t[0], t[5], t[6], eps), t[1], t[2])), t[3], t[4]);  // [R, C]
+    return residual ? add(t[0], branch) : branch;
+  };
+  const auto fast_rule = [hidden, eps, residual, macs = 2 * R * M * C](const Call<T>& c, const std::vector<bool>&) {
     const Tensor<T> g = contiguous(c.g);
     Tensors<T> d;
     for (std::size_t i = 0; i < 7; ++i) d.emplace_back(c.shape(i), g.device());
     backend::normed_mlp_pull<T>(view(c.in(0)), {c.in(5).data(), c.in(6).data(), eps}, view(c.in(1)), view(c.in(3)), hidden.data(), view(g),
-                                mutable_view(d[0]), {d[5].data(), d[6].data(), 0}, mutable_view(d[1]), d[2].data(), mutable_view(d[3]), d[4].data());
+                                residual, mutable_view(d[0]), {d[5].data(), d[6].data(), 0}, mutable_view(d[1]), d[2].data(), mutable_view(d[3]),
+                                d[4].data());
     count_macs(2 * macs);
     return d;
   };
-  y = fused<T>("normed_mlp", Operand(y), xs, definition, fast_rule);
-  Shape shape = x.shape();
-  shape[shape.size() - 1] = out;
-  return reshape(y, shape);
+  return reshape(fused<T>("normed_mlp", Operand(y), xs, definition, fast_rule), x.shape());
 }
 
 }  // namespace ttt
