@@ -154,8 +154,8 @@ def with_best_peer(results):
 
 def table(results, facts):
     lines = [f"# tttlib and PyTorch on {facts['processor']}", "",
-             f"{facts['date']}, {facts['cores']} cores, {facts['system']}; PyTorch {facts['torch']}, tttlib at {facts['commit']}; {facts['rounds']} rounds, both programs "
-             f"in turn, medians; load before: {facts['load']}.",
+             f"{facts['date']}, {facts['cores']} cores, {facts['system']}; PyTorch {facts['torch']}, tttlib at {facts['commit']}; "
+             f"{facts['rounds']} rounds, both programs in turn, medians; load before: {facts['load']}.",
              f"Command: `{facts['command']}`. Peak: the share of the best rate that a large product of ours reaches on as many threads.",
              "ttt_heads: the TTT layer of ViT³-S without its projections, 14 × 14 tokens; training is forward and backward.", "",
              "| model | mode | batch | threads | tttlib, images/s | of peak | PyTorch, images/s | its setting | ratio | MiB | MiB, PyTorch |",

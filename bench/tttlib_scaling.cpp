@@ -127,9 +127,8 @@ int main(int argc, char** argv) {
     report.fact("Date", date);
     report.write(out + ".html");
     const std::string machine = device.is_cpu() ? fmt::format("{} threads, {}", threads, machine_name()) : describe(device);
-    std::string text = "# Linear in tokens\n\n" + summary +
-                       fmt::format("\nForward, in batches of {} image{}, products of {}, {}, {}, {}, medians of {}; ms and MiB are per image.\n\n|", batch,
-                                   batch == 1 ? "" : "s", precision, machine, version, date, repeat);
+    std::string text = fmt::format("# Linear in tokens\n\n{}\nForward, in batches of {} image{}, products of {}, {}, {}, {}, medians of {}; ms and MiB are "
+                                   "per image.\n\n|", summary, batch, batch == 1 ? "" : "s", precision, machine, version, date, repeat);
     for (const std::string& name : table.columns) text += " " + name + " |";
     text += "\n|";
     for (std::size_t c = 0; c < table.columns.size(); ++c) text += "---|";
@@ -138,8 +137,9 @@ int main(int argc, char** argv) {
       for (const std::string& cell : cells) text += " " + cell + " |";
     }
     write_file_atomically(out + ".md", text + "\n", "tttlib_scaling");
-    write_file_atomically(out + ".json", nlohmann::ordered_json{{"machine", machine_name()}, {"device", describe(device)}, {"threads", threads}, {"batch", batch}, {"dtype", precision},
-                                                                  {"version", version}, {"date", date}, {"rows", rows}}.dump(1) + "\n", "tttlib_scaling");
+    const nlohmann::ordered_json numbers{{"machine", machine_name()}, {"device", describe(device)}, {"threads", threads}, {"batch", batch},
+                                         {"dtype", precision},        {"version", version},         {"date", date},       {"rows", rows}};
+    write_file_atomically(out + ".json", numbers.dump(1) + "\n", "tttlib_scaling");
     return 0;
   });
 }

@@ -161,7 +161,7 @@ int main(int argc, char** argv) {
   app.add_option("--classes", classes, "Number of classes of the summary")->check(program::whole(1, 10000000));
   app.add_option("--shapes-count", shapes_count, "Training images of the shapes set")->check(program::whole(1, 100000000))->capture_default_str();
   app.add_option("--train-count", train_count, "Training images, the first of each class; default: all in the files")->check(program::whole(1));
-  app.add_option("--drop-path", drop_path, "Rate of the last block, rising from 0 over the depth")->check(program::number(0, 1))->capture_default_str();
+  app.add_option("--drop-path", drop_path, "Of the last block, rising from 0 over the depth")->check(program::number(0, 1))->capture_default_str();
   app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
   program::add_devices(app, devices, "Where to compute; several, with commas between, share every batch");
   program::add_dtype(app);

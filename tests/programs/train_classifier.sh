@@ -156,8 +156,9 @@ some=("$train" "${files[@]}" --data "$work/ten" --train-count 20 --drop-path 0.2
 expect 0 "20 training and 10 test images of 32 x 32" "${some[@]}"
 expect 0 "test accuracy" "${some[@]}" --resume
 expect_error "it has images 20 of 32 x 32" "${some[@]}" --train-count 30 --resume
-expect_error "needs as many images of each class: 15 images, 10 classes" "$train" "${files[@]}" --train-count 15 --data "$work/images" --out "$work/out"
-expect_error "a class has too few images: 1 of each of 10 classes asked for, 15 images in all" "$train" "${files[@]}" --train-count 10 --data "$work/images" --out "$work/out"
+three=("$train" "${files[@]}" --data "$work/images" --out "$work/out")
+expect_error "needs as many images of each class: 15 images, 10 classes" "${three[@]}" --train-count 15
+expect_error "a class has too few images: 1 of each of 10 classes asked for, 15 images in all" "${three[@]}" --train-count 10
 expect_error "--train-count is for images in files. Hint: --shapes-count" "$train" --train-count 10 --out "$work/out"
 expect_error "the images have a size of their own: $work/images 32 x 32, --image-size 16 x 16" "$train" "${files[@]}" --data "$work/images" --image-size 16 --out "$work/out"
 # The same data by another path is the same run; other data under the same path is another.

@@ -51,7 +51,8 @@ inline ImageDataset first_of_each_class(const ImageDataset& all, std::int64_t n)
     some.pixels.insert(some.pixels.end(), all.image_data(i), all.image_data(i) + all.image_bytes());
   }
   if (some.size() != n)
-    fail<ShapeError>("first_of_each_class", concat("a class has too few images: ", n / classes, " of each of ", classes, " classes asked for, ", all.size(), " images in all"));
+    fail<ShapeError>("first_of_each_class", concat("a class has too few images: ", n / classes, " of each of ", classes, " classes asked for, ",
+                                                   all.size(), " images in all"));
   return some;
 }
 
