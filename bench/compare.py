@@ -154,9 +154,9 @@ def with_best_peer(results):
 
 def table(results, facts):
     lines = [f"# tttlib and PyTorch on {facts['processor']}", "",
-             f"{facts['date']}, {facts['cores']} cores, {facts['system']}; PyTorch {facts['torch']}; {facts['rounds']} rounds, both programs in turn, medians; "
-             f"load before: {facts['load']}.",
-             "Command: `scripts/bench.sh`. Peak: the share of the best rate that a large product of ours reaches on as many threads.",
+             f"{facts['date']}, {facts['cores']} cores, {facts['system']}; PyTorch {facts['torch']}, tttlib at {facts['commit']}; "
+             f"{facts['rounds']} rounds, both programs in turn, medians; load before: {facts['load']}.",
+             f"Command: `{facts['command']}`. Peak: the share of the best rate that a large product of ours reaches on as many threads.",
              "ttt_heads: the TTT layer of ViT³-S without its projections, 14 × 14 tokens; training is forward and backward.", "",
              "| model | mode | batch | threads | tttlib, images/s | of peak | PyTorch, images/s | its setting | ratio | MiB | MiB, PyTorch |",
              "|---|---|---|---|---|---|---|---|---|---|---|"]
@@ -175,8 +175,11 @@ def main():
     torch = torch_version(arguments.python)
     if not torch:
         sys.exit(f"{arguments.python} has no torch; on Debian, install python3-torch")
+    options = {name: getattr(arguments, name) for name in ("only", "rounds", "threads") if getattr(arguments, name) != parser.get_default(name)}
+    words = [f"--{name} " + " ".join(map(str, value if isinstance(value, list) else [value])) for name, value in options.items()]
     facts = {"date": time.strftime("%Y-%m-%d"), "processor": processor(), "cores": len(CORES), "system": platform.platform(), "torch": torch,
-             "rounds": arguments.rounds, "load": " ".join(f"{x:.1f}" for x in os.getloadavg())}
+             "commit": commit(), "command": " ".join(["scripts/bench.sh", *words]), "rounds": arguments.rounds,
+             "load": " ".join(f"{x:.1f}" for x in os.getloadavg())}
     results = []
     for threads in arguments.threads:
         for case in CASES:

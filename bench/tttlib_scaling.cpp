@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -23,6 +24,12 @@
 using namespace ttt;
 
 namespace {
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  char text[16];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%d", std::localtime(&now))};
+}
 
 struct Point {
   double milliseconds = 0, mebibytes = 0;
@@ -69,7 +76,7 @@ int main(int argc, char** argv) {
     ReportTable table{.caption = "One image, forward", .columns = {"image", "tokens"}, .rows = {}};
     for (std::size_t m = 0; m < names.size(); ++m) {
       time[m].name = memory[m].name = names[m];
-      table.columns.insert(table.columns.end(), {names[m] + ": ms", "MiB"});
+      table.columns.insert(table.columns.end(), {names[m] + ": ms per image", "MiB"});
     }
     table.columns.insert(table.columns.end(), {"whole matrix / " + vit3 + ": time", "memory"});
     nlohmann::ordered_json rows = nlohmann::ordered_json::array();
@@ -111,12 +118,17 @@ int main(int argc, char** argv) {
     report.chart({.title = "Time", .x_label = "tokens", .y_label = "ms per image", .lines = time, .log_x = true, .log_y = true});
     report.chart({.title = "Activation memory", .x_label = "tokens", .y_label = "MiB", .lines = memory, .log_x = true, .log_y = true});
     report.table(table);
+    const std::string precision = to_string(matmul_precision()), date = today(),
+                      version = fmt::format("tttlib {}.{}.{}", TTTLIB_VERSION_MAJOR, TTTLIB_VERSION_MINOR, TTTLIB_VERSION_PATCH);
     report.run(argc, argv, 0);
     report.fact("Device", describe(device));
     report.fact("Threads", std::to_string(threads));
+    report.fact("Products", precision);
+    report.fact("Date", date);
     report.write(out + ".html");
     const std::string machine = device.is_cpu() ? fmt::format("{} threads, {}", threads, machine_name()) : describe(device);
-    std::string text = "# Linear in tokens\n\n" + summary + fmt::format("\nForward, batch {}, {}, median of {}.\n\n|", batch, machine, repeat);
+    std::string text = fmt::format("# Linear in tokens\n\n{}\nForward, in batches of {} image{}, products of {}, {}, {}, {}, medians of {}; ms and MiB are "
+                                   "per image.\n\n|", summary, batch, batch == 1 ? "" : "s", precision, machine, version, date, repeat);
     for (const std::string& name : table.columns) text += " " + name + " |";
     text += "\n|";
     for (std::size_t c = 0; c < table.columns.size(); ++c) text += "---|";
@@ -125,7 +137,9 @@ int main(int argc, char** argv) {
       for (const std::string& cell : cells) text += " " + cell + " |";
     }
     write_file_atomically(out + ".md", text + "\n", "tttlib_scaling");
-    write_file_atomically(out + ".json", nlohmann::ordered_json{{"machine", machine_name()}, {"device", describe(device)}, {"threads", threads}, {"rows", rows}}.dump(1) + "\n", "tttlib_scaling");
+    const nlohmann::ordered_json numbers{{"machine", machine_name()}, {"device", describe(device)}, {"threads", threads}, {"batch", batch},
+                                         {"dtype", precision},        {"version", version},         {"date", date},       {"rows", rows}};
+    write_file_atomically(out + ".json", numbers.dump(1) + "\n", "tttlib_scaling");
     return 0;
   });
 }

@@ -60,9 +60,12 @@ Size parse_size(const std::string& text) {
   return {height, cross == text.size() ? height : side(text.substr(cross + 1))};
 }
 
-/// `size`: of the images, if the command line asks for one; else the model's side for the built-in shapes.
-Data load_data(const std::string& where, std::int64_t shapes_count, const std::optional<Size>& size, std::int64_t model_side) {
+/// `size`: of the images, if the command line asks for one; else the model's side for the built-in shapes. `train_count`: of the
+/// training images in files, as many of each class; all unless it is set.
+Data load_data(const std::string& where, std::int64_t shapes_count, const std::optional<std::int64_t>& train_count, const std::optional<Size>& size,
+               std::int64_t model_side) {
   if (where == "shapes") {
+    if (train_count) fail<Error>("train_classifier", "--train-count is for images in files", "--shapes-count for the built-in shapes");
     if (size && size->height != size->width)
       fail<ShapeError>("train_classifier", "the built-in shapes are square: --image-size " + to_string(*size), "images of other sides can be had with --summary");
     const int side = static_cast<int>(size ? size->height : model_side);
@@ -71,6 +74,7 @@ Data load_data(const std::string& where, std::int64_t shapes_count, const std::o
   Data data{load_cifar(where, Split::train), load_cifar(where, Split::test)};
   if (const Size own{data.train.height, data.train.width}; size && *size != own)
     fail<ShapeError>("train_classifier", concat("the images have a size of their own: ", where, " ", to_string(own), ", --image-size ", to_string(*size)));
+  if (train_count) data.train = first_of_each_class(data.train, *train_count);
   return data;
 }
 
@@ -137,7 +141,8 @@ int main(int argc, char** argv) {
   std::int64_t shapes_count = 10000;
   bool recompute = false, no_augment = false, evaluate_only = false, summary = false;
   std::string image_size;
-  std::optional<std::int64_t> patch_size, classes;
+  std::optional<std::int64_t> patch_size, classes, train_count;
+  double drop_path = 0;
   std::vector<Device> devices{cpu()};
   app.add_option("--data", data, "Folder of CIFAR-10 or CIFAR-100 binary files, or \"shapes\"")->capture_default_str();
   app.add_option("--model", model_name, "Model name")->capture_default_str();
@@ -155,6 +160,8 @@ int main(int argc, char** argv) {
   app.add_option("--patch-size", patch_size, "Side of the patches; default: the model's")->check(program::whole(1, 8192));
   app.add_option("--classes", classes, "Number of classes of the summary")->check(program::whole(1, 10000000));
   app.add_option("--shapes-count", shapes_count, "Training images of the shapes set")->check(program::whole(1, 100000000))->capture_default_str();
+  app.add_option("--train-count", train_count, "Training images, the first of each class; default: all in the files")->check(program::whole(1));
+  app.add_option("--drop-path", drop_path, "Of the last block, rising from 0 over the depth")->check(program::number(0, 1))->capture_default_str();
   app.add_option("--path", path, "Form of the inner step")->check(CLI::IsMember({"fused", "closed", "nested"}))->capture_default_str();
   program::add_devices(app, devices, "Where to compute; several, with commas between, share every batch");
   program::add_dtype(app);
@@ -177,6 +184,7 @@ int main(int argc, char** argv) {
     model_options.path = ttt_path(path);
     model_options.patch_size = patch_size;
     model_options.recompute = recompute;
+    model_options.drop_path = drop_path;
     if (size) model_options.image_size = size->height;
     const std::int64_t side = image_size_of(model_name, model_options);
     if (summary) {
@@ -188,7 +196,7 @@ int main(int argc, char** argv) {
     }
 
     if (classes) fail<Error>("train_classifier", "--classes is for --summary: a data set has the classes that it has");
-    const Data sets = load_data(data, shapes_count, size, side);
+    const Data sets = load_data(data, shapes_count, train_count, size, side);
     model_options.num_classes = static_cast<std::int64_t>(sets.train.class_names.size());
     model_options.image_size = sets.train.height;
     auto model = create_model<float>(model_name, model_options);
@@ -202,8 +210,8 @@ int main(int argc, char** argv) {
       others.back()->to(devices[rank]);
     }
     if (no_augment) options.crop_padding = 0, options.flip = false;
-    options.description = concat("model ", model_name, ", patch ", patch_size ? concat(*patch_size) : "of the model", ", path ", path,
-                                 ", dtype ", to_string(matmul_precision()));
+    options.description = concat("model ", model_name, ", patch ", patch_size ? concat(*patch_size) : "of the model", ", path ", path, ", drop path ",
+                                 drop_path, ", dtype ", to_string(matmul_precision()));
     std::printf("%s, %s parameters, on %s: %ld training and %ld test images of %d x %d, %d classes; computed on %s, %d threads\n", model_name.c_str(),
                 with_thousands(model->num_parameters()).c_str(), data.c_str(), static_cast<long>(sets.train.size()),
                 static_cast<long>(sets.test.size()), sets.train.width, sets.train.height,

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command_line.hpp"
+#include "tttlib/core/hash.hpp"
 #include "tttlib/io/safetensors.hpp"
 #include "tttlib/models/configs.hpp"
 #include "tttlib/optim/optimizer.hpp"
@@ -77,8 +78,7 @@ bool has_gradients(const SafetensorsFile& file) {
 /// Element i of the tensor `name` by the fill rule: splitmix64 of FNV-1a(salt/name), uniform in [−1, 1), scaled.
 template <class T>
 Tensor<T> filled(const std::string& salt, const std::string& name, const Shape& shape, double scale, double shift) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : salt + "/" + name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  const std::uint64_t hash = fnv(salt + "/" + name);
   Tensor<T> y(shape);
   for (std::int64_t i = 0; i < y.numel(); ++i) {
     std::uint64_t z = hash + static_cast<std::uint64_t>(i + 1) * 0x9E3779B97F4A7C15ULL;

@@ -8,7 +8,7 @@ int main() {
   const auto q = ttt::randn<double>({5, 3}), k = ttt::randn<double>({5, 3}), v = ttt::randn<double>({5, 3});
   const auto outer = [&](const ttt::Tensor<double>& w0) {
     const auto inner = [&](const ttt::Tensor<double>& w) {
-      return ttt::sum(ttt::square(ttt::matmul(k, w) - v));
+      return ttt::sum(ttt::square(ttt::gelu(ttt::matmul(k, w)) - v));
     };
     return ttt::sum(ttt::square(ttt::matmul(q, w0 - 0.1 * ttt::grad(inner)(w0))));
   };

@@ -159,3 +159,24 @@ TEST_CASE("load_cifar reads the real CIFAR-10 subset") {
     CHECK(std::sqrt(squares[c] / n - mean * mean) == Approx(train.stddev[c]).margin(0.01));
   }
 }
+
+TEST_CASE("first_of_each_class takes as many images of each class, in their order") {
+  const TemporaryFolder folder;
+  for (int b = 1; b <= 5; ++b) {
+    std::string bytes;
+    for (int label = 9; label >= 0; --label) bytes += record(std::string(1, static_cast<char>(label)), 10 * b + label);
+    write_bytes(folder / concat("data_batch_", b, ".bin"), bytes);
+  }
+  write_bytes(folder / "batches.meta.txt", ten_names());
+  const ImageDataset all = load_cifar(folder.path(), Split::train), some = first_of_each_class(all, 20);
+  REQUIRE(some.size() == 20);
+  CHECK(some.labels == std::vector<std::int64_t>(all.labels.begin(), all.labels.begin() + 20));
+  CHECK(some.pixels == std::vector<std::uint8_t>(all.pixels.begin(), all.pixels.begin() + 20 * 3072));
+  CHECK(some.class_names == all.class_names);
+  CHECK(some.mean == all.mean);
+  CHECK(first_of_each_class(all, 50).pixels == all.pixels);
+  CHECK(message_of<ShapeError>([&] { first_of_each_class(all, 25); }) ==
+        "ttt::first_of_each_class: needs as many images of each class: 25 images, 10 classes");
+  CHECK(message_of<ShapeError>([&] { first_of_each_class(all, 60); }) ==
+        "ttt::first_of_each_class: a class has too few images: 6 of each of 10 classes asked for, 50 images in all");
+}

@@ -14,7 +14,7 @@ differing="$(xargs grep -l TTTLIB_COMPILED <<< "$headers" | grep -v -e '-inl\.hp
 
 check() {  # check DEFINITION HEADERS FLAG...
   local definition="$1" headers="$2"; shift 2
-  local command=("$compiler" "$definition" -std=c++20 -Wall -Wextra -Wpedantic -Wconversion -Werror -I. "$@")
+  local command=("$compiler" "$definition" -std=c++20 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -I. "$@")
   if [ "$mode" = quick ]; then
     xargs grep -ho '#include <[a-z_]*>' <<< "$headers" | sort -u > "$work/standard.hpp"
     "${command[@]}" -x c++-header "$work/standard.hpp" -o "$work/standard.pch"

@@ -94,6 +94,7 @@ TEST_CASE("initialisers have the spread they promise") {
   CHECK(deviation(init::kaiming_uniform<double>({400, 300})) == Approx(1 / std::sqrt(3.0 * 300)).epsilon(0.02));
   CHECK(deviation(init::kaiming_normal<double>({400, 300})) == Approx(std::sqrt(2.0 / 300)).epsilon(0.02));
   CHECK(deviation(init::xavier_uniform<double>({400, 300})) == Approx(std::sqrt(2.0 / 700)).epsilon(0.02));
+  CHECK(deviation(init::xavier_normal<double>({400, 300})) == Approx(std::sqrt(2.0 / 700)).epsilon(0.02));
   const Tensor<double> cut = trunc_normal<double>({100000}, 0.02, 0.03);
   CHECK(amax(abs(cut)).item() <= 0.03);
   CHECK(amax(abs(cut)).item() > 0.0299);

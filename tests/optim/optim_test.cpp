@@ -83,6 +83,21 @@ TEST_CASE("AdamW over all parameters has the same bits at any number of threads,
   }
 }
 
+TEMPLATE_TEST_CASE("a group's rate is the optimiser's times its scale", "", AdamW<double>, Sgd<double>) {
+  const auto p = from_data<double>({1, -2, 3}, {3}).requires_grad();
+  const auto q = from_data<double>({1, -2, 3}, {3}).requires_grad();
+  const auto r = from_data<double>({1, -2, 3}, {3}).requires_grad();
+  TestType scaled({{{{"p", p}}, 0.1, 0.25}, {{{"q", q}}, 0.1, 1}}, {.lr = 0.04});
+  TestType slow({{{{"r", r}}, 0.1, 1}}, {.lr = 0.01});
+  for (int k = 1; k < 4; ++k) {
+    for (const Tensor<double>& each : {p, q, r}) each.set_grad(from_data<double>({0.5 * k, -0.1, 2}, {3}));
+    scaled.step();
+    slow.step();
+  }
+  for (std::size_t i = 0; i < 3; ++i) CHECK(p.to_vector()[i] == Approx(r.to_vector()[i]).epsilon(1e-14));
+  CHECK(std::abs(q.to_vector()[0] - p.to_vector()[0]) > 0.01);
+}
+
 TEMPLATE_TEST_CASE("clipping inside the update is clipping before it", "", AdamW<double>, Sgd<double>) {
   const auto run = [](bool inside) {
     Linear<double> layer(3, 4);

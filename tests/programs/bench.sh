@@ -48,6 +48,7 @@ expect 0 "whole matrix" "$1/bench/tttlib_scaling" --sides 16 32 --repeat 1 --thr
 for ending in html md json; do
   [ -s "$work/scaling/figure.$ending" ] || { echo "FAIL: no figure.$ending"; failures=$((failures + 1)); }
 done
+expect 0 "Forward, in batches of 1 image, products of float32, 1 threads, " cat "$work/scaling/figure.md"
 expect_error "image 40, patch 16" "$1/bench/tttlib_scaling" --sides 40 --repeat 1 --out "$work/scaling/bad"
 if [ -x "$1/bench/tttlib_ops" ]; then  # only where Google Benchmark is
   expect 0 "ends AdamW" "$1/bench/tttlib_ops" --benchmark_min_time=0

@@ -30,6 +30,7 @@ expect_error "--lr: must be a number above 0: inf" "$train" --lr inf
 expect_error "--lr: must be a number above 0: nan" "$train" --lr nan
 expect_error "--weight-decay: must be a number, 0 or more: nan" "$train" --weight-decay nan
 expect_error "--label-smoothing: must be a number, from 0 to 1: 2" "$train" --label-smoothing 2
+expect_error "--drop-path: must be a number, from 0 to 1: 1.5" "$train" --drop-path 1.5
 expect_error "--seed: $whole, 0 or more: -1" "$train" --seed -1
 expect_error "--shapes-count: $whole, from 1 to 100000000: 10000000000" "$train" --shapes-count 10000000000
 expect_error "--patch-size: $whole, from 1 to 8192: 0" "$train" --patch-size 0
@@ -76,6 +77,7 @@ done
 # What a resumed run must have in common with the first; numbers count in full.
 expect_error "belongs to another run: it has lr 0.001; this run has lr 0.5. Hint: " "$train" "${small[@]}" --lr 0.5 --out "$work/run" --resume
 expect_error "it has lr 0.001; this run has lr 0.0010000001" "$train" "${small[@]}" --lr 0.0010000001 --out "$work/run" --resume
+expect_error "this run has drop path 0.25" "$train" "${small[@]}" --drop-path 0.25 --out "$work/run" --resume
 expect_error "it has path fused; this run has path nested" "$train" "${small[@]}" --path nested --out "$work/run" --resume
 expect_error "it has dtype float32; this run has dtype bf16" "$train" "${small[@]}" --dtype bf16 --out "$work/run" --resume
 expect 0 "test accuracy" "$train" "${small[@]}" --out "$work/run" --eval --dtype bf16
@@ -140,17 +142,28 @@ same "$work/half/training_state.safetensors" "$work/middle.safetensors"
 expect 0 "test accuracy" "$train" "${long[@]}" --out "$work/half" --resume
 same "$work/half/last.safetensors" "$work/whole/last.safetensors"
 
-# Images as files: one picture under three labels, in each file of the data set.
-make_cifar() {
-  mkdir -p "$1"
-  printf 'class %s\n' 0 1 2 3 4 5 6 7 8 9 > "$1/batches.meta.txt"
+# Images as files: one picture under some labels, in each file of the data set.
+make_cifar() {  # FOLDER LABEL…
+  local folder=$1; shift
+  mkdir -p "$folder"
+  printf 'class %s\n' 0 1 2 3 4 5 6 7 8 9 > "$folder/batches.meta.txt"
   for name in data_batch_1 data_batch_2 data_batch_3 data_batch_4 data_batch_5 test_batch; do
-    for label in 0 1 2; do printf "\\x0$label"; head -c 3072 "$train" ; done > "$1/$name.bin"
+    for label; do printf "\\x0$label"; head -c 3072 "$train" ; done > "$folder/$name.bin"
   done
 }
 files=(--model vit3_pico --patch-size 8 --batch-size 4 --threads 1 --epochs 2)
-make_cifar "$work/images"
+make_cifar "$work/images" 0 1 2
 expect 0 "15 training and 3 test images of 32 x 32" "$train" "${files[@]}" --data "$work/images" --out "$work/files"
+# Some of them, as many of each class; with drop path.
+make_cifar "$work/ten" 9 8 7 6 5 4 3 2 1 0
+some=("$train" "${files[@]}" --data "$work/ten" --train-count 20 --drop-path 0.25 --out "$work/some")
+expect 0 "20 training and 10 test images of 32 x 32" "${some[@]}"
+expect 0 "test accuracy" "${some[@]}" --resume
+expect_error "it has images 20 of 32 x 32" "${some[@]}" --train-count 30 --resume
+three=("$train" "${files[@]}" --data "$work/images" --out "$work/out")
+expect_error "needs as many images of each class: 15 images, 10 classes" "${three[@]}" --train-count 15
+expect_error "a class has too few images: 1 of each of 10 classes asked for, 15 images in all" "${three[@]}" --train-count 10
+expect_error "--train-count is for images in files. Hint: --shapes-count" "$train" --train-count 10 --out "$work/out"
 expect_error "the images have a size of their own: $work/images 32 x 32, --image-size 16 x 16" "$train" "${files[@]}" --data "$work/images" --image-size 16 --out "$work/out"
 # The same data by another path is the same run; other data under the same path is another.
 cp -r "$work/images" "$work/moved"

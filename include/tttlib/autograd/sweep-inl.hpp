@@ -1,4 +1,5 @@
 #pragma once
+/// The order of a sweep, without recursion, and the sweep.
 
 #include <algorithm>
 

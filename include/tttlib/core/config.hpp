@@ -31,11 +31,16 @@
 #define TTT_NOINLINE __attribute__((noinline))
 #define TTT_COLD __attribute__((noinline, cold))
 
-/// Before a loop whose iterations do not depend on each other, even where its output is one of its inputs.
+/// Before a loop whose iterations do not depend on each other, even where its output is one of its inputs. Around the functions
+/// with such loops: clang warns of each that it does not vectorise (a call of erf, say), also in system headers.
 #if defined(__clang__)
 #define TTT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#define TTT_INDEPENDENT_BEGIN _Pragma("clang diagnostic push") _Pragma("clang diagnostic ignored \"-Wpass-failed\"")
+#define TTT_INDEPENDENT_END _Pragma("clang diagnostic pop")
 #else
 #define TTT_INDEPENDENT _Pragma("GCC ivdep")
+#define TTT_INDEPENDENT_BEGIN
+#define TTT_INDEPENDENT_END
 #endif
 
 /// Name of the inline namespace around CPU kernel code. Objects compiled with different instruction sets or

@@ -1,6 +1,6 @@
 #pragma once
-/// A small thread pool: lazy, asleep when idle. Work is cut into chunks whose borders depend on the problem's size
-/// only, so results do not depend on the number of threads.
+/// A small thread pool: lazy, asleep when idle. Work is cut into chunks of the caller's size. The tiles of a product may be cut by the
+/// number of threads; what each element sums, and in which order, never is, so results do not depend on it.
 
 #include <atomic>
 #include <condition_variable>

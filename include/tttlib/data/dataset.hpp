@@ -1,11 +1,13 @@
 #pragma once
 /// Labelled pictures of one size, held in memory.
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "tttlib/core/error.hpp"
 #include "tttlib/io/image.hpp"
 
 namespace ttt {
@@ -33,5 +35,25 @@ struct ImageDataset {
     return result;
   }
 };
+
+/// n pictures of a data set, as many of each class: the first ones, in their order. Throws ShapeError if n is no positive multiple of
+/// the number of classes, or a class has too few.
+inline ImageDataset first_of_each_class(const ImageDataset& all, std::int64_t n) {
+  const auto classes = static_cast<std::int64_t>(all.class_names.size());
+  if (n < 1 || n % classes != 0)
+    fail<ShapeError>("first_of_each_class", concat("needs as many images of each class: ", n, " images, ", classes, " classes"));
+  std::vector<std::int64_t> missing(static_cast<std::size_t>(classes), n / classes);
+  ImageDataset some{{}, {}, all.height, all.width, all.class_names, all.mean, all.stddev};
+  for (std::int64_t i = 0; i < all.size(); ++i) {
+    const std::int64_t label = all.labels[static_cast<std::size_t>(i)];
+    if (missing[static_cast<std::size_t>(label)]-- <= 0) continue;
+    some.labels.push_back(label);
+    some.pixels.insert(some.pixels.end(), all.image_data(i), all.image_data(i) + all.image_bytes());
+  }
+  if (some.size() != n)
+    fail<ShapeError>("first_of_each_class", concat("a class has too few images: ", n / classes, " of each of ", classes, " classes asked for, ",
+                                                   all.size(), " images in all"));
+  return some;
+}
 
 }  // namespace ttt

@@ -63,6 +63,7 @@ Tensor<T> compare(const char* op, F f, const Tensor<T>& a, const Tensor<T>& b) {
 }  // namespace detail
 
 // ----------------------------------------------------------------------------------------------- arithmetic
+/// −x.
 template <class T>
 Tensor<T> neg(const Tensor<T>& x) {
   return record<T>("neg", detail::compute("neg", formula::Neg{}, x), {x}, [](const Call<T>& c) { return neg(c.g); });
@@ -98,6 +99,7 @@ Tensor<T> mul(const Tensor<T>& x, Wide<T> value) {
   return record<T>("mul_scalar", detail::compute("mul", formula::MulScalar{static_cast<double>(value)}, x), {x},
                    [value](const Call<T>& c) { return mul(c.g, value); });
 }
+/// 1/x.
 template <class T>
 Tensor<T> reciprocal(const Tensor<T>& x) {
   return record<T>("reciprocal", saved(detail::compute("reciprocal", formula::Reciprocal{}, x)), {x}, [](const Call<T>& c) {
@@ -127,6 +129,7 @@ Tensor<T> div(const Tensor<T>& x, Wide<T> value) {
   return record<T>("div_scalar", detail::compute("div", formula::DivScalar{static_cast<double>(value)}, x), {x},
                    [value](const Call<T>& c) { return div(c.g, value); });
 }
+/// x².
 template <class T>
 Tensor<T> square(const Tensor<T>& x) {
   return record<T>("square", detail::compute("square", formula::Square{}, x), {saved(x)},
@@ -145,26 +148,32 @@ template <class T>
 Tensor<T> pow(const Tensor<T>& a, const Tensor<T>& b);
 
 // ------------------------------------------------------------------------------------------------ functions
+/// e^x.
 template <class T>
 Tensor<T> exp(const Tensor<T>& x) {
   return record<T>("exp", saved(detail::compute("exp", formula::Exp{}, x)), {x}, [](const Call<T>& c) { return mul(c.g, c.y()); });
 }
+/// The natural logarithm: −∞ at 0, where its derivative 1/x is +∞; NaN below.
 template <class T>
 Tensor<T> log(const Tensor<T>& x) {
   return record<T>("log", detail::compute("log", formula::Log{}, x), {saved(x)}, [](const Call<T>& c) { return div(c.g, c.in(0)); });
 }
+/// √x; its derivative at 0 is +∞.
 template <class T>
 Tensor<T> sqrt(const Tensor<T>& x) {
   return record<T>("sqrt", saved(detail::compute("sqrt", formula::Sqrt{}, x)), {x},
                    [](const Call<T>& c) { return mul(div(c.g, c.y()), 0.5); });
 }
+/// 1/√x: +∞ at 0, where its derivative is −∞.
 template <class T>
 Tensor<T> rsqrt(const Tensor<T>& x) {
   return record<T>("rsqrt", saved(detail::compute("rsqrt", formula::Rsqrt{}, x)), {x},
                    [](const Call<T>& c) { return mul(mul(c.g, pow(c.y(), 3)), -0.5); });
 }
+/// cos x, x in radians.
 template <class T>
 Tensor<T> cos(const Tensor<T>& x);
+/// sin x, x in radians.
 template <class T>
 Tensor<T> sin(const Tensor<T>& x) {
   return record<T>("sin", detail::compute("sin", formula::Sin{}, x), {saved(x)}, [](const Call<T>& c) { return mul(c.g, cos(c.in(0))); });
@@ -174,11 +183,13 @@ Tensor<T> cos(const Tensor<T>& x) {
   return record<T>("cos", detail::compute("cos", formula::Cos{}, x), {saved(x)},
                    [](const Call<T>& c) { return neg(mul(c.g, sin(c.in(0)))); });
 }
+/// (e^x − e^−x)/(e^x + e^−x); saturates at ±1.
 template <class T>
 Tensor<T> tanh(const Tensor<T>& x) {
   return record<T>("tanh", saved(detail::compute("tanh", formula::Tanh{}, x)), {x},
                    [](const Call<T>& c) { return sub(c.g, mul(c.g, square(c.y()))); });
 }
+/// σ(x) = 1/(1 + e^−x); saturates at 0 and 1.
 template <class T>
 Tensor<T> sigmoid(const Tensor<T>& x) {
   return record<T>("sigmoid", saved(detail::compute("sigmoid", formula::Sigmoid{}, x)), {x}, [](const Call<T>& c) {
@@ -186,6 +197,7 @@ Tensor<T> sigmoid(const Tensor<T>& x) {
     return sub(gy, mul(gy, c.y()));
   });
 }
+/// 2/√π ∫₀ˣ e^{−t²} dt.
 template <class T>
 Tensor<T> erf(const Tensor<T>& x) {
   return record<T>("erf", detail::compute("erf", formula::Erf{}, x), {saved(x)}, [](const Call<T>& c) {
@@ -197,6 +209,7 @@ template <class T>
 Tensor<T> sign(const Tensor<T>& x) {
   return record<T>("sign", detail::compute("sign", formula::Sign{}, x), {x}, [](const Call<T>& c) { return zeros_like(c.g); });
 }
+/// |x|; its derivative at 0 is 0.
 template <class T>
 Tensor<T> abs(const Tensor<T>& x) {
   return record<T>("abs", detail::compute("abs", formula::Abs{}, x), {saved(x)},
@@ -204,6 +217,7 @@ Tensor<T> abs(const Tensor<T>& x) {
 }
 
 // ---------------------------------------------------------------------------------------------- activations
+/// max(x, 0); its derivative at 0 is 0.
 template <class T>
 Tensor<T> relu(const Tensor<T>& x) {
   return record<T>("relu", detail::compute("relu", formula::Relu{}, x), {saved(x)}, [](const Call<T>& c) {
@@ -213,8 +227,8 @@ Tensor<T> relu(const Tensor<T>& x) {
 }
 /// S'(x) of S = silu: σ(1 + x(1−σ)).
 template <class T>
-Tensor<T> silu_grad(const Tensor<T>& x) {
-  return record<T>("silu_grad", detail::compute("silu_grad", formula::SiluGrad{}, x), {saved(x)}, [](const Call<T>& c) {
+Tensor<T> silu_grad(const Tensor<T>& input) {
+  return record<T>("silu_grad", detail::compute("silu_grad", formula::SiluGrad{}, input), {saved(input)}, [](const Call<T>& c) {
     const Tensor<T> x = c.in(0);
     if (!grad_mode()) return detail::compute(formula::SiluGradPull{}, x, c.g);
     const Tensor<T> s = sigmoid(x);
@@ -232,8 +246,8 @@ Tensor<T> silu(const Tensor<T>& x) {
 }
 /// Exact GELU: x·Φ(x).
 template <class T>
-Tensor<T> gelu(const Tensor<T>& x) {
-  return record<T>("gelu", detail::compute("gelu", formula::Gelu{}, x), {saved(x)}, [](const Call<T>& c) {
+Tensor<T> gelu(const Tensor<T>& input) {
+  return record<T>("gelu", detail::compute("gelu", formula::Gelu{}, input), {saved(input)}, [](const Call<T>& c) {
     const Tensor<T> x = c.in(0);
     if (!grad_mode()) return detail::compute(formula::GeluPull{}, x, c.g);
     const Tensor<T> cdf = mul(add(erf(mul(x, Wide<T>(formula::inv_sqrt2))), 1), 0.5);
@@ -243,8 +257,8 @@ Tensor<T> gelu(const Tensor<T>& x) {
 }
 /// The tanh approximation of GELU.
 template <class T>
-Tensor<T> gelu_tanh(const Tensor<T>& x) {
-  return record<T>("gelu_tanh", detail::compute("gelu_tanh", formula::GeluTanh{}, x), {saved(x)}, [](const Call<T>& c) {
+Tensor<T> gelu_tanh(const Tensor<T>& input) {
+  return record<T>("gelu_tanh", detail::compute("gelu_tanh", formula::GeluTanh{}, input), {saved(input)}, [](const Call<T>& c) {
     const Tensor<T> x = c.in(0);
     if (!grad_mode()) return detail::compute(formula::GeluTanhPull{}, x, c.g);
     const Tensor<T> x2 = square(x);
@@ -350,9 +364,8 @@ Tensor<T> clamp_max(const Tensor<T>& x, Wide<T> high) { return clamp(x, -std::nu
 template <class T>
 Tensor<T> pow(const Tensor<T>& a, const Tensor<T>& b) {
   const auto pair = detail::broadcast_pair("pow", a, b);
-  const Tensor<T>&x = pair.first, &y = pair.second;
   return record<T>(
-      "pow_tensor", detail::compute(formula::Pow{}, x, y), {saved(x), saved(y)},
+      "pow_tensor", detail::compute(formula::Pow{}, pair.first, pair.second), {saved(pair.first), saved(pair.second)},
       [](const Call<T>& c) {  // b·a^(b−1); at 0^0 the exponent is moved away from −1, where b = 0 cancels it
         const Tensor<T> x = c.in(0), y = c.in(1), zero = zeros_like(c.g);
         const Tensor<T> corner = mul(eq(x, zero), eq(y, zero));

@@ -1,4 +1,5 @@
 #pragma once
+/// Random directions, central differences, and the comparison order by order.
 
 #include <algorithm>
 #include <cmath>

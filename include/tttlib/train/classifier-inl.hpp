@@ -1,4 +1,5 @@
 #pragma once
+/// Evaluation, and the training of one model or of its replicas.
 
 #include <fmt/format.h>
 
@@ -8,6 +9,7 @@
 #include <deque>
 #include <filesystem>
 
+#include "tttlib/core/hash.hpp"
 #include "tttlib/io/folder.hpp"
 #include "tttlib/ops/composed/loss.hpp"
 #include "tttlib/optim/schedule.hpp"
@@ -125,10 +127,10 @@ class UseEma {
 
 /// A number that tells data sets apart by what they hold, wherever they lie.
 inline std::uint64_t fingerprint(const ImageDataset& data) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  const auto add = [&hash](std::uint64_t word) {
-    hash = (hash ^ word) * 0x100000001b3ULL;
-    hash ^= hash >> 29;  // so that high bits reach low ones
+  Fnv of;
+  const auto add = [&of](std::uint64_t word) {
+    of.add(word);
+    of.hash ^= of.hash >> 29;  // so that high bits reach low ones
   };
   std::size_t i = 0;
   for (; i + 8 <= data.pixels.size(); i += 8) {
@@ -142,7 +144,7 @@ inline std::uint64_t fingerprint(const ImageDataset& data) {
     for (const char c : name) add(static_cast<unsigned char>(c));
     add(256);
   }
-  return hash;
+  return of.hash;
 }
 
 /// What makes a run the same run: everything its bits depend on. Numbers in full; parts are parted by ", ".

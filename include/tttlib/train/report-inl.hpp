@@ -1,4 +1,5 @@
 #pragma once
+/// The page: its style, charts as drawings, pictures inside, and the index of several.
 
 #include <fmt/format.h>
 #include <sys/utsname.h>

@@ -1,4 +1,5 @@
 #pragma once
+/// The options of a study, and a study from its command line to its page.
 
 #include <cerrno>
 #include <cstdlib>

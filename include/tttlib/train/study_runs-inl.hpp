@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "tttlib/backend/cuda.hpp"
+#include "tttlib/core/hash.hpp"
 #include "tttlib/core/parallel.hpp"
 #include "tttlib/data/cifar.hpp"
 #include "tttlib/data/shapes.hpp"
@@ -42,14 +43,6 @@ inline double run_seconds(Device device) {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-/// FNV-1a over bytes, going on from `hash`.
-inline std::uint64_t fnv(const void* data, std::size_t bytes, std::uint64_t hash = 0xCBF29CE484222325U) {
-  const auto* p = static_cast<const unsigned char*>(data);
-  for (std::size_t i = 0; i < bytes; ++i) hash = (hash ^ p[i]) * 0x100000001B3U;
-  return hash;
-}
-inline std::uint64_t fnv(const std::string& text) { return fnv(text.data(), text.size()); }
-
 /// The first n images of a data set.
 inline ImageDataset first_images(ImageDataset set, std::int64_t n) {
   if (set.size() <= n) return set;
@@ -72,9 +65,9 @@ TTTLIB_INLINE StudyData load_study_data(const StudyOptions& o) {
     data.train = first_images(load_cifar(o.data, Split::train), o.images);
     data.test = first_images(load_cifar(o.data, Split::test), o.test_images);
   }
-  std::uint64_t hash = 0xCBF29CE484222325U;
-  for (const ImageDataset* set : {&data.train, &data.test}) hash = fnv(set->pixels.data(), set->pixels.size(), hash);
-  data.name = fmt::format("{} {} + {} images ({:016x})", o.data == "shapes" ? "shapes" : "CIFAR", data.train.size(), data.test.size(), hash);
+  Fnv pixels;
+  for (const ImageDataset* set : {&data.train, &data.test}) pixels.add(set->pixels.data(), set->pixels.size());
+  data.name = fmt::format("{} {} + {} images ({:016x})", o.data == "shapes" ? "shapes" : "CIFAR", data.train.size(), data.test.size(), pixels.hash);
   return data;
 }
 

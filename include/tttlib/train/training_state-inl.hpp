@@ -1,4 +1,5 @@
 #pragma once
+/// The run's state as JSON beside its tensors in one safetensors file, and metrics.jsonl.
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

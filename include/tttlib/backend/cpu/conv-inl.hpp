@@ -139,8 +139,8 @@ void conv_input_grad(View<const T> g, View<const T> w, const ConvGeometry& geome
                     {patches, pixels, s.patch, s.patch, 1}, precision);
         walk_patches(
             x.data + image * x.strides[0] + group * s.group_in, x.strides, x.shape, s, geometry, first, rows, patches,
-            [](T* __restrict pixels, const T* __restrict patch, std::int64_t n) {
-              for (std::int64_t i = 0; i < n; ++i) pixels[i] += patch[i];
+            [](T* __restrict run, const T* __restrict patch, std::int64_t n) {
+              for (std::int64_t i = 0; i < n; ++i) run[i] += patch[i];
             },
             [](const T*, std::int64_t) {});
       }

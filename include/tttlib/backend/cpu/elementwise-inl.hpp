@@ -12,6 +12,7 @@
 #include "tttlib/backend/axes.hpp"
 #include "tttlib/core/parallel.hpp"
 
+TTT_INDEPENDENT_BEGIN
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
@@ -208,3 +209,4 @@ bool all_finite(View<const T> x) {
 
 }  // namespace TTTLIB_KERNELS
 }  // namespace ttt::cpu_backend
+TTT_INDEPENDENT_END

@@ -8,6 +8,7 @@
 #include "tttlib/backend/adamw.hpp"
 #include "tttlib/backend/cpu/reduce-inl.hpp"
 
+TTT_INDEPENDENT_BEGIN
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
@@ -65,3 +66,4 @@ void global_norm(const std::vector<ConstArray<T>>& arrays, double max_norm, doub
 
 }  // namespace TTTLIB_KERNELS
 }  // namespace ttt::cpu_backend
+TTT_INDEPENDENT_END

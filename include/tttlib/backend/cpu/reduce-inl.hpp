@@ -8,6 +8,7 @@
 #include "tttlib/backend/cpu/vector.hpp"
 #include "tttlib/kernels/reductions.hpp"
 
+TTT_INDEPENDENT_BEGIN
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
@@ -248,3 +249,4 @@ void cumsum(View<const T> x, std::size_t axis, bool reverse, View<T> y) {
 
 }  // namespace TTTLIB_KERNELS
 }  // namespace ttt::cpu_backend
+TTT_INDEPENDENT_END

@@ -76,9 +76,9 @@ struct ArrayTable {
   template <int N, class F>
   TTT_DEVICE void each(const Block& block, int array, int t, bool in_packs, const F& f) const {
     const std::int64_t begin = (block.index() - first[array]) * piece, n = arrays[array].n;
-    const int count = static_cast<int>(n - begin < piece ? n - begin : piece), packed = in_packs ? count / N * N : 0;
+    const int size = static_cast<int>(n - begin < piece ? n - begin : piece), packed = in_packs ? size / N * N : 0;
     for (int i = t * N; i < packed; i += block.threads() * N) f(begin + i, std::integral_constant<int, N>{});
-    for (int i = packed + t; i < count; i += block.threads()) f(begin + i, std::integral_constant<int, 1>{});
+    for (int i = packed + t; i < size; i += block.threads()) f(begin + i, std::integral_constant<int, 1>{});
   }
 };
 

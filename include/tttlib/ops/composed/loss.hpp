@@ -70,9 +70,9 @@ Tensor<T> cross_entropy(const Tensor<T>& logits, const Tensor<std::int64_t>& lab
     return s > 0 ? sub(mul(of_label, static_cast<Wide<T>>(1 - s)), mul(mean(log_p, {-1}), static_cast<Wide<T>>(s))) : of_label;
   };
   const auto fast_rule = [kept = detail::Constant(classes), s, log_sums](const Call<T>& c, const std::vector<bool>&) {
-    const Tensor<T> x = c.in(0), g = contiguous(c.g);
-    Tensor<T> dx = empty_like(x);
-    backend::cross_entropy_pull(view(x), view(kept.get("cross_entropy", "labels")), s, log_sums.data(), view(g), mutable_view(dx));
+    const Tensor<T> in = c.in(0), g = contiguous(c.g);
+    Tensor<T> dx = empty_like(in);
+    backend::cross_entropy_pull(view(in), view(kept.get("cross_entropy", "labels")), s, log_sums.data(), view(g), mutable_view(dx));
     return Tensors<T>{dx};
   };
   const Tensor<T> values = fused<T>("cross_entropy", losses, {x}, definition, fast_rule);  // [R]

@@ -33,15 +33,14 @@ Tensor<T> mlp(const Tensor<T>& x, const Tensor<T>& w1, const Tensor<T>& b1, cons
   if (is_recorded(xs)) hidden = std::make_shared<Storage>(static_cast<std::size_t>(R * M) * size_of(type), x.device());
   backend::mlp(view(xs[0]), view(w1), xs[2].data(), view(w2), xs[4].data(), {hidden ? hidden->data() : nullptr, type}, mutable_view(y));
   count_macs(R * M * (C + out));
-  const auto fast_rule = [hidden, type, macs = R * M](const Call<T>& c, const std::vector<bool>& needs) -> Tensors<T> {
+  const auto fast_rule = [hidden, type, C, out, macs = R * M](const Call<T>& c, const std::vector<bool>& needs) -> Tensors<T> {
     const Tensor<T> g = contiguous(c.g);
     Tensors<T> d(5);
     for (std::size_t i = 0; i < 5; ++i)
       if (needs[i]) d[i] = Tensor<T>(c.shape(i), g.device());
-    const auto where = [](Tensor<T>& x) { return x.defined() ? mutable_view(x) : View<T>{}; };
+    const auto where = [](Tensor<T>& t) { return t.defined() ? mutable_view(t) : View<T>{}; };
     backend::mlp_pull(view(c.in(0)), view(c.in(1)), view(c.in(3)), {hidden->data(), type}, view(g), where(d[0]), where(d[1]), d[2].data(),
                       where(d[3]), d[4].data());
-    const std::int64_t C = c.shape(1)[1], out = c.shape(3)[0];
     count_macs(macs * (out + (needs[0] ? C : 0) + (needs[1] ? C : 0) + (needs[3] ? out : 0)));
     return d;
   };

@@ -52,12 +52,12 @@ Tensor<T> layer_norm(const Tensor<T>& input, const Tensor<T>& w = {}, const Tens
                                    has_b ? xs[at_b] : Tensor<T>());
   };
   const auto fast_rule = [=](const Call<T>& c, const std::vector<bool>&) {
-    const Tensor<T> x = c.in(0), g = contiguous(c.g);
+    const Tensor<T> in = c.in(0), g = contiguous(c.g);
     const Tensor<T> scale = has_w ? c.in(1) : Tensor<T>();
-    Tensors<T> d{empty_like(x)};
-    if (has_w) d.push_back(Tensor<T>(c.shape(1), x.device()));
-    if (has_b) d.push_back(Tensor<T>(c.shape(at_b), x.device()));
-    backend::layer_norm_pull(view(x), scale.data(), view(g), eps, mutable_view(d[0]),
+    Tensors<T> d{empty_like(in)};
+    if (has_w) d.push_back(Tensor<T>(c.shape(1), in.device()));
+    if (has_b) d.push_back(Tensor<T>(c.shape(at_b), in.device()));
+    backend::layer_norm_pull(view(in), scale.data(), view(g), eps, mutable_view(d[0]),
                              has_w ? d[1].data() : nullptr, has_b ? d[at_b].data() : nullptr);
     return d;
   };

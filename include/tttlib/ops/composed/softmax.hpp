@@ -14,15 +14,15 @@ Tensor<T> softmax_last(const char* op, const Tensor<T>& input, bool log) {
   Tensor<T> y = empty_like(x);
   backend::softmax(view(x), log, mutable_view(y));
   return record<T>(op, saved(y), {x}, [log](const Call<T>& c) {
-    const Tensor<T> y = c.y();
+    const Tensor<T> out = c.y();
     if (!grad_mode()) {
       const Tensor<T> g = contiguous(c.g);
-      Tensor<T> dx = empty_like(y);
-      backend::softmax_pull(view(y), view(g), log, mutable_view(dx));
+      Tensor<T> dx = empty_like(out);
+      backend::softmax_pull(view(out), view(g), log, mutable_view(dx));
       return dx;
     }
-    if (log) return sub(c.g, mul(exp(y), sum(c.g, {-1}, true)));  // g − softmax·Σg
-    return mul(y, sub(c.g, sum(mul(c.g, y), {-1}, true)));        // y (g − Σ g·y)
+    if (log) return sub(c.g, mul(exp(out), sum(c.g, {-1}, true)));  // g − softmax·Σg
+    return mul(out, sub(c.g, sum(mul(c.g, out), {-1}, true)));      // y (g − Σ g·y)
   });
 }
 
