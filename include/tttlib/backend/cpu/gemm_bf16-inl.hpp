@@ -144,24 +144,29 @@ TTT_AVX512_BF16 inline __attribute__((always_inline)) void transpose_blocks(Pair
   if constexpr (size > 1) transpose_blocks<size / 2>(rows);
 }
 
-/// `pack_across` of a matrix whose columns are contiguous: 16 columns × 32 numbers at a time, transposed in registers.
+/// 16 columns × 32 numbers of a matrix whose columns are contiguous, transposed in registers; `whole`: all of them exist.
+template <bool whole>
+TTT_AVX512_BF16 inline void pack_square(const float* x, std::int64_t column_stride, std::int64_t columns, std::int64_t rows, std::uint32_t* to,
+                                        std::int64_t to_row) {
+  Pairs square[16];
+#pragma GCC unroll 16
+  for (std::int64_t j = 0; j < 16; ++j) {
+    const float* from = x + j * column_stride;
+    if constexpr (whole) square[j] = rounded(*reinterpret_cast<const Floats*>(from), *reinterpret_cast<const Floats*>(from + 16));
+    else square[j] = j < columns ? rounded(some_floats(from, 1, rows), some_floats(from + 16, 1, rows - 16)) : Pairs{};
+  }
+  transpose_blocks<8>(square);
+#pragma GCC unroll 16
+  for (std::int64_t p = 0; p < 16; ++p)
+    if (whole || 2 * p < rows) *reinterpret_cast<Pairs*>(to + p * to_row) = square[p];
+}
+/// `pack_across` of such a matrix.
 TTT_AVX512_BF16 inline void pack_across_columns(const MatrixRef<const float>& x, std::uint32_t* to, std::int64_t to_row) {
-  for (std::int64_t k = 0; k < x.rows; k += 32)
-    for (std::int64_t j = 0; j < x.columns; j += 16) {
-      Pairs rows[16];
-#pragma GCC unroll 16
-      for (std::int64_t i = 0; i < 16; ++i) {
-        if (j + i >= x.columns) {
-          rows[i] = Pairs{};
-          continue;
-        }
-        const float* from = x.data + (j + i) * x.column_stride + k;
-        rows[i] = rounded(some_floats(from, 1, x.rows - k), some_floats(from + 16, 1, x.rows - k - 16));
-      }
-      transpose_blocks<8>(rows);
-#pragma GCC unroll 16
-      for (std::int64_t p = 0; p < 16; ++p)
-        if (k + 2 * p < x.rows) *reinterpret_cast<Pairs*>(to + (k / 2 + p) * to_row + j) = rows[p];
+  for (std::int64_t j = 0; j < x.columns; j += 16)
+    for (std::int64_t k = 0; k < x.rows; k += 32) {
+      const float* from = x.data + j * x.column_stride + k;
+      const bool whole = x.columns - j >= 16 && x.rows - k >= 32;
+      (whole ? pack_square<true> : pack_square<false>)(from, x.column_stride, x.columns - j, x.rows - k, to + k / 2 * to_row + j, to_row);
     }
 }
 
