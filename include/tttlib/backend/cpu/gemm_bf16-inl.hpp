@@ -38,7 +38,7 @@ typedef std::uint16_t Halves __attribute__((vector_size(64), aligned(4), may_ali
 inline constexpr int rows_of_tail = 4;              // of the kernel for what is left of the rows
 inline constexpr std::int64_t width = bf16_panel_width;
 inline constexpr std::int64_t most_depth = 384;     // of a block of k: its panel takes 24 KiB
-inline constexpr std::int64_t rows_of_tile = 96;    // of c: its block of a takes 72 KiB
+inline constexpr std::int64_t rows_of_tile = 192;   // of c: its block of a takes 144 KiB
 
 /// The floats of `low` and `high` in bf16, in this order.
 TTT_AVX512_BF16 inline __attribute__((always_inline)) Pairs rounded(Floats low, Floats high) {
@@ -106,6 +106,15 @@ TTT_AVX512_BF16 inline Floats some_floats(const float* from, std::int64_t stride
   return *reinterpret_cast<const Floats*>(some);
 }
 
+/// 32 such floats in bf16. Out of line where some are missing, so that loops over whole ones stay small.
+TTT_AVX512_BF16 inline __attribute__((noinline)) Pairs pairs_at_edge(const float* from, std::int64_t stride, std::int64_t count) {
+  return rounded(some_floats(from, stride, count), some_floats(from + 16 * stride, stride, count - 16));
+}
+TTT_AVX512_BF16 inline __attribute__((always_inline)) Pairs some_pairs(const float* from, std::int64_t stride, std::int64_t count) {
+  if (stride != 1 || count < 32) return pairs_at_edge(from, stride, count);
+  return rounded(*reinterpret_cast<const Floats*>(from), *reinterpret_cast<const Floats*>(from + 16));
+}
+
 /// Rows of pairs across columns: to[p·to_row + j] = (x[2p, j], x[2p + 1, j]) for all columns, a multiple of 16 of them
 /// with zeros behind the last.
 TTT_AVX512_BF16 inline void pack_across(const MatrixRef<const float>& x, std::uint32_t* to, std::int64_t to_row) {
@@ -124,8 +133,7 @@ TTT_AVX512_BF16 inline void pack_along(const MatrixRef<const float>& x, std::uin
       const float* from = x.data + i * x.row_stride + k * x.column_stride;
       __builtin_prefetch(from + 4 * x.row_stride);  // packing waits for memory, not for arithmetic
       __builtin_prefetch(from + 4 * x.row_stride + 16);
-      *reinterpret_cast<Pairs*>(to + i * to_row + k / 2) =
-          rounded(some_floats(from, x.column_stride, x.columns - k), some_floats(from + 16 * x.column_stride, x.column_stride, x.columns - k - 16));
+      *reinterpret_cast<Pairs*>(to + i * to_row + k / 2) = some_pairs(from, x.column_stride, x.columns - k);
     }
 }
 
@@ -152,8 +160,7 @@ TTT_AVX512_BF16 inline void pack_square(const float* x, std::int64_t column_stri
 #pragma GCC unroll 16
   for (std::int64_t j = 0; j < 16; ++j) {
     const float* from = x + j * column_stride;
-    if constexpr (whole) square[j] = rounded(*reinterpret_cast<const Floats*>(from), *reinterpret_cast<const Floats*>(from + 16));
-    else square[j] = j < columns ? rounded(some_floats(from, 1, rows), some_floats(from + 16, 1, rows - 16)) : Pairs{};
+    square[j] = whole || j < columns ? some_pairs(from, 1, whole ? 32 : rows) : Pairs{};
   }
   transpose_blocks<8>(square);
 #pragma GCC unroll 16
@@ -185,11 +192,8 @@ TTT_AVX512_BF16 inline float dot_product(const float* a, const float* b, std::in
   std::int64_t k = 0;
   for (; k + 64 <= depth; k += 64)
     for (int i = 0; i < 2; ++i)
-      multiply_add(sum[i], rounded(some_floats(a + k + 32 * i, 1, 16), some_floats(a + k + 32 * i + 16, 1, 16)),
-                   rounded(some_floats(b + k + 32 * i, 1, 16), some_floats(b + k + 32 * i + 16, 1, 16)));
-  for (; k < depth; k += 32)
-    multiply_add(sum[0], rounded(some_floats(a + k, 1, depth - k), some_floats(a + k + 16, 1, depth - k - 16)),
-                 rounded(some_floats(b + k, 1, depth - k), some_floats(b + k + 16, 1, depth - k - 16)));
+      multiply_add(sum[i], some_pairs(a + k + 32 * i, 1, 32), some_pairs(b + k + 32 * i, 1, 32));
+  for (; k < depth; k += 32) multiply_add(sum[0], some_pairs(a + k, 1, depth - k), some_pairs(b + k, 1, depth - k));
   sum[0] += sum[1];
   float total = 0;
   for (int i = 0; i < 16; ++i) total += sum[0][i];
@@ -207,7 +211,7 @@ MatrixRef<std::uint32_t> pair_rows(std::int64_t rows, std::int64_t columns) {
 }
 
 /// x, rounded, into the rows and columns of `to` from these on.
-inline void store_pairs(const MatrixRef<const float>& x, const MatrixRef<std::uint32_t>& to, std::int64_t row = 0, std::int64_t column = 0) {
+inline void store_pairs(const MatrixRef<const float>& x, const MatrixRef<std::uint32_t>& to, std::int64_t row, std::int64_t column) {
   bf16_pairs::pack_along(x, to.data + row * to.row_stride + column / 2, to.row_stride);
 }
 
@@ -220,7 +224,8 @@ inline MatrixRef<const std::uint32_t> pack_rows_bf16(const MatrixRef<const float
     return across.block(0, across.rows, 0, m).transposed();
   }
   const MatrixRef<std::uint32_t> along = pair_rows<1>(m, k);
-  parallel_for(m, 16384 / (k + 1) + 1, [&](std::int64_t begin, std::int64_t end) { store_pairs(a.block(begin, end - begin, 0, k), along, begin); });
+  parallel_for(m, 16384 / (k + 1) + 1,
+               [&](std::int64_t begin, std::int64_t end) { store_pairs(a.block(begin, end - begin, 0, k), along, begin, 0); });
   return along;
 }
 
@@ -250,7 +255,8 @@ inline std::int64_t depth_block_bf16(std::int64_t k) {
 /// into a buffer, for the epilogue alone, which gets every block of c with its first column. k is summed in parts of `block`.
 template <class Epilogue>
 void gemm_bf16_tile(const MatrixRef<const std::uint32_t>& a, const MatrixRef<const float>& b, std::int64_t block, const std::uint32_t* packed,
-                    std::int64_t first, std::int64_t last, const float* start, std::int64_t start_row, const MatrixRef<float>& c, const Epilogue& epilogue) {
+                    std::int64_t first, std::int64_t last, const float* start, std::int64_t start_row, const MatrixRef<float>& c,
+                    const Epilogue& epilogue) {
   using namespace bf16_pairs;
   const std::int64_t m = a.rows, n = b.columns, k = b.rows;
   const auto part = [&](std::int64_t panel, std::int64_t at) {  // of b
@@ -349,7 +355,7 @@ inline void gemm_bf16(const MatrixRef<const float>& a, const MatrixRef<const flo
 inline bool has_bf16_products() { return false; }
 template <int kind>
 MatrixRef<std::uint32_t> pair_rows(std::int64_t, std::int64_t) { return {}; }
-inline void store_pairs(const MatrixRef<const float>&, const MatrixRef<std::uint32_t>&, std::int64_t = 0, std::int64_t = 0) {}
+inline void store_pairs(const MatrixRef<const float>&, const MatrixRef<std::uint32_t>&, std::int64_t, std::int64_t) {}
 inline MatrixRef<const std::uint32_t> pack_rows_bf16(const MatrixRef<const float>&) { return {}; }
 template <int kind>
 const std::uint32_t* pack_panels_bf16(const MatrixRef<const float>&) { return nullptr; }
