@@ -153,3 +153,38 @@ TEST_CASE("bf16 products have the same bits at any number of threads") {
         set_num_threads(threads);
       }
 }
+
+TEST_CASE("bf16 products have the same bits, whether panels of b are packed where they are used or before, and for any number of rows") {
+  if (!cpu_backend::has_bf16_products()) return;
+  const std::int64_t few = cpu_backend::few_rows, sizes[][3] = {{few + 1, 45, 33}, {few + 1, 33, 385}, {few + 1, 64, 1153}, {few + 1, 31, 7}};
+  for (const auto& s : sizes)
+    for (const Layout layout : {Layout::rows, Layout::columns, Layout::spread})
+      for (const int threads : {1, 2}) {
+        INFO("n " << s[1] << ", k " << s[2] << ", layout " << int(layout) << ", threads " << threads);
+        const int before = num_threads();
+        set_num_threads(threads);
+        std::mt19937 engine(5);
+        const Stored a = stored(s[0], s[2], Layout::rows, engine), b = stored(s[2], s[1], layout, engine);
+        std::vector<float> bias(static_cast<std::size_t>(s[1]), 0.25f);
+        const auto product = [&](std::int64_t rows, const ConstMatrix& left) {
+          std::vector<float> c(static_cast<std::size_t>(rows * s[1]));
+          cpu_backend::gemm_bf16(left, b.view(), bias.data(), 0, {c.data(), rows, s[1], s[1], 1});
+          return c;
+        };
+        const std::vector<float> many = product(few + 1, a.view());  // b is packed before
+        for (const std::int64_t rows : {few, few - 3, std::int64_t(13), std::int64_t(5)}) {
+          const std::vector<float> some = product(rows, a.view().block(0, rows, 0, s[2]));
+          CHECK((some == std::vector<float>(many.begin(), many.begin() + rows * s[1])));
+        }
+        std::vector<float> turned(static_cast<std::size_t>(few * s[2]));  // a of few rows that lies along its columns is not packed row by row
+        for (std::int64_t i = 0; i < few; ++i)
+          for (std::int64_t k = 0; k < s[2]; ++k) turned[static_cast<std::size_t>(k * few + i)] = a.view().data[i * a.matrix.row_stride + k];
+        CHECK((product(few, {turned.data(), few, s[2], 1, few}) == std::vector<float>(many.begin(), many.begin() + few * s[1])));
+        const std::uint32_t* packed = cpu_backend::pack_panels_bf16<0>(b.view());
+        std::vector<float> c(static_cast<std::size_t>(few * s[1]));
+        cpu_backend::gemm_bf16_few_rows(cpu_backend::pack_rows_bf16(a.view().block(0, few, 0, s[2])), b.view(), packed, bias.data(), 0,
+                                        {c.data(), few, s[1], s[1], 1});
+        CHECK((c == std::vector<float>(many.begin(), many.begin() + few * s[1])));
+        set_num_threads(before);
+      }
+}

@@ -182,6 +182,23 @@ TEST_CASE("A fused MLP is its layers one by one, and its bits do not depend on t
   for (const int threads : {2, 3}) CHECK((values_of(true, threads) == fused));
 }
 
+TEST_CASE("A fused MLP of operands rounded to bf16 is its layers one by one, with and without gradients to come") {
+  const std::int64_t rows = GENERATE(3, 197, 513, 601);
+  const MatmulPrecisionGuard guard(MatmulPrecision::bfloat16);
+  const int before = num_threads();
+  manual_seed(3);
+  Tensors<float> xs{randn<float>({rows, 48}), randn<float>({301, 48}), randn<float>({301}), randn<float>({30, 301}), randn<float>({30})};
+  const std::vector<float> composed = linear(gelu(linear(xs[0], xs[1], xs[2])), xs[3], xs[4]).to_vector();
+  for (const int threads : {1, 2, 3})
+    for (const bool tracked : {false, true}) {
+      INFO(rows << " rows, " << threads << " threads, tracked " << tracked);
+      set_num_threads(threads);
+      xs[1].requires_grad(tracked);
+      CHECK((mlp(xs[0], xs[1], xs[2], xs[3], xs[4]).to_vector() == composed));
+    }
+  set_num_threads(before);
+}
+
 TEST_CASE("An MLP whose widths differ names the layer's op") {
   const auto z = [](const Shape& s) { return zeros<float>(s); };
   CHECK_THROWS_AS(mlp(z({2, 3}), z({4, 5}), z({4}), z({3, 4}), z({3})), ShapeError);

@@ -116,9 +116,8 @@ class Ahead {
     else if (x.row_stride == 1) runs_ = x.transposed();
     lines_ = (runs_.columns + line - 1) / line;
   }
-  /// Asks for a share at each `step` while kernels go through `rows` rows, `times` times.
-  void spread(std::int64_t rows, std::int64_t times = 1) {
-    const std::int64_t steps = (rows + kernel_rows - 1) / kernel_rows * times;
+  /// Asks for a share at each of so many `step`s.
+  void spread(std::int64_t steps) {
     share_ = runs_.rows * lines_ / std::max<std::int64_t>(steps, 1) + 1;
   }
   void step() {
@@ -281,16 +280,30 @@ T* pack_panels(const MatrixRef<const T>& b) {
   return packed;
 }
 
-/// What gemm may do with a block of c as soon as it is complete: nothing.
+/// Calls run(row, rows, first, last) for every tile: so many rows of m from `row` on, by whole kernels of `unit` rows, and the
+/// panels [first, last); on several threads.
+template <class Run>
+void for_tiles(const Tiling& tiles, std::int64_t m, std::int64_t panels, std::int64_t unit, const Run& run) {
+  parallel_for(tiles.rows * tiles.columns, 1, [&](std::int64_t tile, std::int64_t) {
+    const std::int64_t i = tile / tiles.columns, j = tile % tiles.columns;
+    const auto border = [&](std::int64_t at) { return at == tiles.rows ? m : m * at / tiles.rows / unit * unit; };
+    const std::int64_t row = border(i), rows = border(i + 1) - row;
+    if (rows > 0) run(row, rows, j * panels / tiles.columns, (j + 1) * panels / tiles.columns);
+  });
+}
+
+/// What a product may do with a block of c, at this row and column, as soon as it is complete: nothing.
 struct NoEpilogue {
   template <class T>
-  void operator()(const MatrixRef<T>&) const {}
+  void operator()(const MatrixRef<T>&, std::int64_t, std::int64_t) const {}
 };
 
-/// One tile: c = start + a·b for the panels [first, last) of b, which are in `packed` or, if that is null, taken from b.
+/// One tile, from `row` of a whole c on: c = start + a·b for the panels [first, last) of b, which are in `packed` or, if that is
+/// null, taken from b.
 template <class T, class Epilogue = NoEpilogue>
 void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* packed, std::int64_t first, std::int64_t last,
-               const T* start, std::int64_t start_row, const MatrixRef<T>& c, const Epilogue& epilogue = {}) {
+               const T* start, std::int64_t start_row, const MatrixRef<T>& c, const Epilogue& epilogue = {},
+               std::int64_t row = 0) {
   constexpr std::int64_t width = panel_width<T>;
   const std::int64_t rows = a.rows, n = b.columns;
   for (std::int64_t k0 = 0; k0 == 0 || k0 < a.columns; k0 += depth_block) {
@@ -317,11 +330,11 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
         const std::int64_t next_k0 = p + 1 < last ? k0 : k0 + depth < a.columns ? k0 + depth : 0;
         if (next * width < n)
           ahead = Ahead<T>(b.block(next_k0, std::min(depth_block, a.columns - next_k0), next * width, std::min(width, n - next * width)));
-        ahead.spread(rows);
+        ahead.spread((rows + kernel_rows - 1) / kernel_rows);
       }
-      const auto run = [&](const MatrixRef<const T>& a_rows, std::int64_t row) {
-        const MatrixRef<T> out = c.block(row, a_rows.rows, column, columns);
-        const T* from = k0 > 0 ? out.data : start ? start + row * start_row + column : nullptr;
+      const auto run = [&](const MatrixRef<const T>& a_rows, std::int64_t i) {
+        const MatrixRef<T> out = c.block(i, a_rows.rows, column, columns);
+        const T* from = k0 > 0 ? out.data : start ? start + i * start_row + column : nullptr;
         const std::int64_t from_row = k0 > 0 ? c.row_stride : start_row;
         if (narrow) gemm_panel<1>(a_rows, panel, panel_row, from, from_row, out, ahead);
         else gemm_panel<2>(a_rows, panel, panel_row, from, from_row, out, ahead);
@@ -332,7 +345,7 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
           const std::int64_t count = rows - i < kernel_rows ? rows - i : kernel_rows;
           run({packed_a + i * depth, count, depth, 1, count}, i);
         }
-      if (k0 + depth == a.columns) epilogue(c.block(0, rows, column, columns));
+      if (k0 + depth == a.columns) epilogue(c.block(0, rows, column, columns), row, column);
     }
   }
 }
@@ -341,14 +354,9 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
 template <class T, class Epilogue = NoEpilogue>
 void gemm_tiles(const Tiling& tiles, const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T* packed, const T* start,
                 std::int64_t start_row, const MatrixRef<T>& c, const Epilogue& epilogue = {}) {
-  const std::int64_t m = c.rows, panels = panels_of<T>(c.columns);
-  parallel_for(tiles.rows * tiles.columns, 1, [&](std::int64_t tile, std::int64_t) {
-    const std::int64_t i = tile / tiles.columns, j = tile % tiles.columns;
-    const auto border = [&](std::int64_t at) { return at == tiles.rows ? m : m * at / tiles.rows / kernel_rows * kernel_rows; };
-    const std::int64_t row = border(i), rows = border(i + 1) - row;
-    if (rows > 0)
-      gemm_tile(a.block(row, rows, 0, a.columns), b, packed, j * panels / tiles.columns, (j + 1) * panels / tiles.columns,
-                start ? start + row * start_row : nullptr, start_row, c.block(row, rows, 0, c.columns), epilogue);
+  for_tiles(tiles, c.rows, panels_of<T>(c.columns), kernel_rows, [&](std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t last) {
+    gemm_tile(a.block(row, rows, 0, a.columns), b, packed, first, last, start ? start + row * start_row : nullptr, start_row,
+              c.block(row, rows, 0, c.columns), epilogue, row);
   });
 }
 

@@ -2,8 +2,8 @@
 /// Products of float matrices whose operands are rounded to bf16, c = start + bf16(a)·bf16(b), summed in float: by the
 /// instruction vdpbf16ps (AVX512_BF16), which multiplies 16 pairs of numbers and adds them to 16 sums.
 /// Operations: 2·m·n·k, 64 of them per instruction, twice those of a float multiply-add.
-/// Bytes: b is read once and written once as bf16, 6·k·n; a once per tile of c, 6·m·k; c is read and written once per
-/// block of k, and a block of b's panel, depth × 32 numbers, stays in L1.
+/// Bytes: b is read once and written once as bf16, 6·k·n, for few rows of a into L1 by the thread that multiplies with it; a once,
+/// 6·m·k; c is read and written once per block of k, and a block of b's panel, depth × 32 numbers, stays in L1.
 /// The sum over k has one fixed order: blocks depend on k alone, so bits depend neither on tiles nor on threads.
 /// bf16 subnormals (below 1.2e-38) count as 0, and floats above 3.39e38 round to infinity.
 
@@ -15,6 +15,7 @@ namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
 inline constexpr std::int64_t bf16_panel_width = 32;  // columns of b: two vectors of sums
+inline constexpr int bf16_kernel_rows = 12;           // times two vectors: 24 of 32 registers hold sums
 
 #if defined(__x86_64__)
 // The two instructions are written as such, because <immintrin.h> would double the time to compile a small program; the
@@ -34,11 +35,10 @@ typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef std::uint32_t Pairs __attribute__((vector_size(64), aligned(4), may_alias));  // 16 × (even k, odd k)
 typedef std::uint16_t Halves __attribute__((vector_size(64), aligned(4), may_alias));
 
-inline constexpr int rows_of_kernel = 12;           // times two vectors: 24 of 32 registers hold sums
 inline constexpr int rows_of_tail = 4;              // of the kernel for what is left of the rows
 inline constexpr std::int64_t width = bf16_panel_width;
 inline constexpr std::int64_t most_depth = 384;     // of a block of k: its panel takes 24 KiB
-inline constexpr std::int64_t rows_of_tile = 96;    // of c: its block of a takes 72 KiB
+inline constexpr std::int64_t rows_of_tile = 192;   // of c: its block of a takes 144 KiB
 
 /// The floats of `low` and `high` in bf16, in this order.
 TTT_AVX512_BF16 inline __attribute__((always_inline)) Pairs rounded(Floats low, Floats high) {
@@ -106,6 +106,15 @@ TTT_AVX512_BF16 inline Floats some_floats(const float* from, std::int64_t stride
   return *reinterpret_cast<const Floats*>(some);
 }
 
+/// 32 such floats in bf16. Out of line where some are missing, so that loops over whole ones stay small.
+TTT_AVX512_BF16 inline __attribute__((noinline)) Pairs pairs_at_edge(const float* from, std::int64_t stride, std::int64_t count) {
+  return rounded(some_floats(from, stride, count), some_floats(from + 16 * stride, stride, count - 16));
+}
+TTT_AVX512_BF16 inline __attribute__((always_inline)) Pairs some_pairs(const float* from, std::int64_t stride, std::int64_t count) {
+  if (stride != 1 || count < 32) return pairs_at_edge(from, stride, count);
+  return rounded(*reinterpret_cast<const Floats*>(from), *reinterpret_cast<const Floats*>(from + 16));
+}
+
 /// Rows of pairs across columns: to[p·to_row + j] = (x[2p, j], x[2p + 1, j]) for all columns, a multiple of 16 of them
 /// with zeros behind the last.
 TTT_AVX512_BF16 inline void pack_across(const MatrixRef<const float>& x, std::uint32_t* to, std::int64_t to_row) {
@@ -124,8 +133,7 @@ TTT_AVX512_BF16 inline void pack_along(const MatrixRef<const float>& x, std::uin
       const float* from = x.data + i * x.row_stride + k * x.column_stride;
       __builtin_prefetch(from + 4 * x.row_stride);  // packing waits for memory, not for arithmetic
       __builtin_prefetch(from + 4 * x.row_stride + 16);
-      *reinterpret_cast<Pairs*>(to + i * to_row + k / 2) =
-          rounded(some_floats(from, x.column_stride, x.columns - k), some_floats(from + 16 * x.column_stride, x.column_stride, x.columns - k - 16));
+      *reinterpret_cast<Pairs*>(to + i * to_row + k / 2) = some_pairs(from, x.column_stride, x.columns - k);
     }
 }
 
@@ -144,24 +152,28 @@ TTT_AVX512_BF16 inline __attribute__((always_inline)) void transpose_blocks(Pair
   if constexpr (size > 1) transpose_blocks<size / 2>(rows);
 }
 
-/// `pack_across` of a matrix whose columns are contiguous: 16 columns × 32 numbers at a time, transposed in registers.
+/// 16 columns × 32 numbers of a matrix whose columns are contiguous, transposed in registers; `whole`: all of them exist.
+template <bool whole>
+TTT_AVX512_BF16 inline void pack_square(const float* x, std::int64_t column_stride, std::int64_t columns, std::int64_t rows, std::uint32_t* to,
+                                        std::int64_t to_row) {
+  Pairs square[16];
+#pragma GCC unroll 16
+  for (std::int64_t j = 0; j < 16; ++j) {
+    const float* from = x + j * column_stride;
+    square[j] = whole || j < columns ? some_pairs(from, 1, whole ? 32 : rows) : Pairs{};
+  }
+  transpose_blocks<8>(square);
+#pragma GCC unroll 16
+  for (std::int64_t p = 0; p < 16; ++p)
+    if (whole || 2 * p < rows) *reinterpret_cast<Pairs*>(to + p * to_row) = square[p];
+}
+/// `pack_across` of such a matrix.
 TTT_AVX512_BF16 inline void pack_across_columns(const MatrixRef<const float>& x, std::uint32_t* to, std::int64_t to_row) {
-  for (std::int64_t k = 0; k < x.rows; k += 32)
-    for (std::int64_t j = 0; j < x.columns; j += 16) {
-      Pairs rows[16];
-#pragma GCC unroll 16
-      for (std::int64_t i = 0; i < 16; ++i) {
-        if (j + i >= x.columns) {
-          rows[i] = Pairs{};
-          continue;
-        }
-        const float* from = x.data + (j + i) * x.column_stride + k;
-        rows[i] = rounded(some_floats(from, 1, x.rows - k), some_floats(from + 16, 1, x.rows - k - 16));
-      }
-      transpose_blocks<8>(rows);
-#pragma GCC unroll 16
-      for (std::int64_t p = 0; p < 16; ++p)
-        if (k + 2 * p < x.rows) *reinterpret_cast<Pairs*>(to + (k / 2 + p) * to_row + j) = rows[p];
+  for (std::int64_t j = 0; j < x.columns; j += 16)
+    for (std::int64_t k = 0; k < x.rows; k += 32) {
+      const float* from = x.data + j * x.column_stride + k;
+      const bool whole = x.columns - j >= 16 && x.rows - k >= 32;
+      (whole ? pack_square<true> : pack_square<false>)(from, x.column_stride, x.columns - j, x.rows - k, to + k / 2 * to_row + j, to_row);
     }
 }
 
@@ -180,11 +192,8 @@ TTT_AVX512_BF16 inline float dot_product(const float* a, const float* b, std::in
   std::int64_t k = 0;
   for (; k + 64 <= depth; k += 64)
     for (int i = 0; i < 2; ++i)
-      multiply_add(sum[i], rounded(some_floats(a + k + 32 * i, 1, 16), some_floats(a + k + 32 * i + 16, 1, 16)),
-                   rounded(some_floats(b + k + 32 * i, 1, 16), some_floats(b + k + 32 * i + 16, 1, 16)));
-  for (; k < depth; k += 32)
-    multiply_add(sum[0], rounded(some_floats(a + k, 1, depth - k), some_floats(a + k + 16, 1, depth - k - 16)),
-                 rounded(some_floats(b + k, 1, depth - k), some_floats(b + k + 16, 1, depth - k - 16)));
+      multiply_add(sum[i], some_pairs(a + k + 32 * i, 1, 32), some_pairs(b + k + 32 * i, 1, 32));
+  for (; k < depth; k += 32) multiply_add(sum[0], some_pairs(a + k, 1, depth - k), some_pairs(b + k, 1, depth - k));
   sum[0] += sum[1];
   float total = 0;
   for (int i = 0; i < 16; ++i) total += sum[0][i];
@@ -193,38 +202,41 @@ TTT_AVX512_BF16 inline float dot_product(const float* a, const float* b, std::in
 
 }  // namespace bf16_pairs
 
-/// One tile and one block of k: c = start + a·b for the panels [first, last) of b, `panel_size` pairs apart.
-inline void gemm_bf16_tile(const MatrixRef<const float>& a, const std::uint32_t* packed_b, std::int64_t panel_size, std::int64_t first,
-                           std::int64_t last, const float* start, std::int64_t start_row, const MatrixRef<float>& c) {
-  using namespace bf16_pairs;
-  const std::int64_t m = c.rows, pairs = (a.columns + 1) / 2;
-  const std::int64_t padded_rows = (m + 15) / 16 * 16 + 16, padded_pairs = (pairs + 15) / 16 * 16;  // the kernel may read rows behind the last
-  std::uint32_t* packed_a = packing_buffer<std::uint32_t, 1>(padded_rows * padded_pairs);
-  const bool across = a.row_stride == 1 && a.column_stride != 1;
-  const std::int64_t a_row = across ? 1 : padded_pairs, a_pair = across ? padded_rows : 1;
-  if (across) pack_across({a.data, a.columns, m, a.column_stride, 1}, packed_a, padded_rows);
-  else pack_along(a, packed_a, padded_pairs);
-  for (std::int64_t panel = first; panel < last; ++panel) {
-    const std::int64_t column = panel * width, columns = c.columns - column < width ? c.columns - column : width;
-    std::int64_t i = 0;
-    const auto step = [&](auto rows_of_step) {
-      constexpr int R = decltype(rows_of_step)::value;
-      kernel_at_edge<R>(m - i < R ? m - i : R, columns, pairs, packed_a + i * a_row, a_row, a_pair, packed_b + panel * panel_size,
-                        start ? start + i * start_row + column : nullptr, start_row, c.data + i * c.row_stride + column, c.row_stride);
-      i += R;
-    };
-    while (m - i > 2 * rows_of_tail) step(std::integral_constant<int, rows_of_kernel>{});
-    while (i < m) step(std::integral_constant<int, rows_of_tail>{});
-  }
+/// Room for a matrix in bf16, as rows of pairs of which kernels may read some behind the last; their distance is an odd number of
+/// cache lines, so that the rows of a kernel do not meet in a cache.
+template <int kind>
+MatrixRef<std::uint32_t> pair_rows(std::int64_t rows, std::int64_t columns) {
+  const std::int64_t pairs = (columns + 1) / 2, apart = ((pairs + 15) / 16 | 1) * 16;
+  return {packing_buffer<std::uint32_t, kind>((rows + bf16_kernel_rows) * apart), rows, pairs, apart, 1};
 }
 
-/// Pairs in a packed panel of b.
+/// x, rounded, into the rows and columns of `to` from these on.
+inline void store_pairs(const MatrixRef<const float>& x, const MatrixRef<std::uint32_t>& to, std::int64_t row, std::int64_t column) {
+  bf16_pairs::pack_along(x, to.data + row * to.row_stride + column / 2, to.row_stride);
+}
+
+/// a [m, k] as pairs along k, in the order in which it can be read by cache lines.
+inline MatrixRef<const std::uint32_t> pack_rows_bf16(const MatrixRef<const float>& a) {
+  const std::int64_t m = a.rows, k = a.columns;
+  if (a.row_stride == 1 && a.column_stride != 1) {
+    const MatrixRef<std::uint32_t> across = pair_rows<1>((k + 1) / 2, 2 * m + 2 * bf16_kernel_rows);
+    bf16_pairs::pack_across({a.data, k, m, a.column_stride, 1}, across.data, across.row_stride);
+    return across.block(0, across.rows, 0, m).transposed();
+  }
+  const MatrixRef<std::uint32_t> along = pair_rows<1>(m, k);
+  parallel_for(m, 16384 / (k + 1) + 1,
+               [&](std::int64_t begin, std::int64_t end) { store_pairs(a.block(begin, end - begin, 0, k), along, begin, 0); });
+  return along;
+}
+
+/// Panels of a matrix of n columns, and the pairs in a packed one.
+inline std::int64_t panels_bf16(std::int64_t n) { return (n + bf16_panel_width - 1) / bf16_panel_width; }
 inline std::int64_t panel_size_bf16(std::int64_t depth) { return (depth + 1) / 2 * bf16_pairs::width; }
 /// All panels of b [depth, n], one after the other.
 template <int kind>
 const std::uint32_t* pack_panels_bf16(const MatrixRef<const float>& b) {
   using bf16_pairs::width;
-  const std::int64_t n = b.columns, depth = b.rows, panels = (n + width - 1) / width, size = panel_size_bf16(depth);
+  const std::int64_t n = b.columns, depth = b.rows, panels = panels_bf16(n), size = panel_size_bf16(depth);
   std::uint32_t* packed = packing_buffer<std::uint32_t, kind>(panels * size);
   parallel_for(panels, 1 + 65536 / (width * depth + 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p)
@@ -239,13 +251,63 @@ inline std::int64_t depth_block_bf16(std::int64_t k) {
   return k == 0 ? 2 : (k + 2 * blocks - 1) / (2 * blocks) * 2;
 }
 
-/// Some rows of c through all of a's columns, `block` of them at a time: c = start + a·b for the panels [first, last) of b.
-inline void gemm_bf16_rows(const MatrixRef<const float>& a, std::int64_t block, const std::uint32_t* packed, std::int64_t first, std::int64_t last,
-                           const float* start, std::int64_t start_row, const MatrixRef<float>& c) {
-  const std::int64_t depth = a.columns;
-  for (std::int64_t at = 0; at == 0 || at < depth; at += block)
-    gemm_bf16_tile(a.block(0, a.rows, at, depth - at < block ? depth - at : block), packed + at / 2 * bf16_pairs::width, panel_size_bf16(depth), first,
-                   last, at == 0 ? start : c.data, at == 0 ? start_row : c.row_stride, c);
+/// One tile: c = start + a·b for the panels [first, last) of b [k, n], which are in `packed` or, if that is null, taken from b; c null:
+/// into a buffer, for the epilogue alone, which gets every block of c with its first column. k is summed in parts of `block`.
+template <class Epilogue>
+void gemm_bf16_tile(const MatrixRef<const std::uint32_t>& a, const MatrixRef<const float>& b, std::int64_t block, const std::uint32_t* packed,
+                    std::int64_t first, std::int64_t last, const float* start, std::int64_t start_row, const MatrixRef<float>& c,
+                    const Epilogue& epilogue) {
+  using namespace bf16_pairs;
+  const std::int64_t m = a.rows, n = b.columns, k = b.rows;
+  const auto part = [&](std::int64_t panel, std::int64_t at) {  // of b
+    return b.block(at, std::min(block, k - at), panel * width, std::min(width, n - panel * width));
+  };
+  for (std::int64_t panel = first; panel < last; ++panel) {
+    const std::int64_t column = panel * width, columns = std::min(width, n - column);
+    const MatrixRef<float> out =
+        c.data ? c.block(0, m, column, columns) : MatrixRef<float>{packing_buffer<float, 6>(m * width), m, columns, width, 1};
+    for (std::int64_t at = 0; at == 0 || at < k; at += block) {
+      const std::int64_t pairs = (part(panel, at).rows + 1) / 2;
+      const std::uint32_t* pairs_of_b = packed + panel * panel_size_bf16(k) + at / 2 * width;
+      Ahead<float> ahead;
+      if (!packed) {
+        std::uint32_t* to = packing_buffer<std::uint32_t, 2>(pairs * width);
+        pack_panel(part(panel, at), to);
+        pairs_of_b = to;
+        if (at + block < k) ahead = Ahead<float>(part(panel, at + block));
+        else if (column + width < n) ahead = Ahead<float>(part(panel + 1, 0));
+        ahead.spread((m + bf16_kernel_rows - 1) / bf16_kernel_rows);
+      }
+      const float* from = at > 0 ? out.data : start ? start + column : nullptr;
+      const std::int64_t from_row = at > 0 ? out.row_stride : start_row;
+      std::int64_t i = 0;
+      const auto step = [&](auto rows_of_step) {
+        constexpr int R = decltype(rows_of_step)::value;
+        kernel_at_edge<R>(m - i < R ? m - i : R, columns, pairs, a.data + i * a.row_stride + at / 2 * a.column_stride, a.row_stride,
+                          a.column_stride, pairs_of_b, from ? from + i * from_row : nullptr, from_row, out.data + i * out.row_stride,
+                          out.row_stride);
+        i += R;
+        ahead.step();
+      };
+      while (m - i > 2 * rows_of_tail) step(std::integral_constant<int, bf16_kernel_rows>{});
+      while (i < m) step(std::integral_constant<int, rows_of_tail>{});
+    }
+    epilogue(out, column);
+  }
+}
+
+/// gemm_bf16 for at most few_rows rows of a, which are packed; b is packed by the thread that multiplies with it, and the memory of the
+/// next panel asked for meanwhile, unless it is in `packed`. c and `epilogue` as in gemm_bf16_tile, with the block's first row, too.
+template <class Epilogue = NoEpilogue>
+void gemm_bf16_few_rows(const MatrixRef<const std::uint32_t>& a, const MatrixRef<const float>& b, const std::uint32_t* packed, const float* start,
+                        std::int64_t start_row, const MatrixRef<float>& c, const Epilogue& epilogue = {}) {
+  const std::int64_t m = a.rows, n = b.columns, panels = panels_bf16(n);
+  for_tiles(choose_panels(m, panels, 2 * m * n * b.rows), m, panels, bf16_kernel_rows,
+            [&](std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t last) {
+              gemm_bf16_tile(a.block(row, rows, 0, a.columns), b, depth_block_bf16(b.rows), packed, first, last,
+                             start ? start + row * start_row : nullptr, start_row, c.data ? c.block(row, rows, 0, n) : c,
+                             [&](const MatrixRef<float>& out, std::int64_t column) { epilogue(out, row, column); });
+            });
 }
 
 /// c = start + bf16(a)·bf16(b) where c has few rows or columns and both operands lie along k: packing would cost more than it helps.
@@ -265,42 +327,41 @@ inline void gemm_bf16_by_dots(const MatrixRef<const float>& a, const MatrixRef<c
 inline void gemm_bf16(const MatrixRef<const float>& a, const MatrixRef<const float>& b, const float* start, std::int64_t start_row,
                       const MatrixRef<float>& c) {
   using namespace bf16_pairs;
-  const std::int64_t m = c.rows, n = c.columns, k = a.columns, panels = (n + width - 1) / width;
+  const std::int64_t m = c.rows, n = c.columns, k = a.columns, panels = panels_bf16(n);
   if (m == 0 || n == 0) return;
   if ((m <= 2 || n <= 2) && a.column_stride == 1 && b.row_stride == 1) return gemm_bf16_by_dots(a, b, start, start_row, c);
-  const std::int64_t block = depth_block_bf16(k);
-  // Whichever is smaller stays in cache from one block of k to the next: b, packed as a whole, or c.
-  const std::int64_t span = k > 0 && k < 2 * m ? k : block;
-  const std::int64_t row_tiles = (m + rows_of_tile - 1) / rows_of_tile;
-  std::int64_t column_tiles = 1;  // where rows alone give threads too little to share, of four million operations or more
-  if (num_threads() > 1) {
-    const std::int64_t wanted = 4 * num_threads() / row_tiles, worth = 2 * m * n * span / row_tiles / 4'000'000;
-    column_tiles = wanted < worth ? wanted : worth;
-    column_tiles = column_tiles < 1 ? 1 : column_tiles < panels ? column_tiles : panels;
+  if (m <= few_rows && a.column_stride == 1) return gemm_bf16_few_rows(pack_rows_bf16(a), b, nullptr, start, start_row, c);
+  // Whichever is smaller stays in cache from one block of k to the next: b, packed, or c. A tile's a stays in L2.
+  const std::int64_t block = depth_block_bf16(k), span = k > 0 && k < 2 * m ? std::min(k, 4 * block) : block;
+  Tiling tiles{(m + rows_of_tile - 1) / rows_of_tile, 1};
+  if (num_threads() > 1) {  // columns, too, where rows alone give threads too little to share, of four million operations or more
+    const std::int64_t wanted = 4 * num_threads() / tiles.rows, worth = 2 * m * n * span / tiles.rows / 4'000'000;
+    tiles.columns = std::clamp(std::min(wanted, worth), std::int64_t(1), panels);
   }
   for (std::int64_t k0 = 0; k0 == 0 || k0 < k; k0 += span) {
     const std::int64_t depth = k - k0 < span ? k - k0 : span;
-    const std::uint32_t* packed = pack_panels_bf16<0>(b.block(k0, depth, 0, n));
+    const MatrixRef<const float> b_part = b.block(k0, depth, 0, n);
+    const std::uint32_t* packed = pack_panels_bf16<0>(b_part);
     const float* from = k0 == 0 ? start : c.data;
     const std::int64_t from_row = k0 == 0 ? start_row : c.row_stride;
-    parallel_for(row_tiles * column_tiles, 1, [&](std::int64_t tile, std::int64_t) {
-      const std::int64_t i = tile / column_tiles, j = tile % column_tiles;
-      const auto border = [&](std::int64_t at) { return at == row_tiles ? m : m * at / row_tiles / rows_of_kernel * rows_of_kernel; };
-      const std::int64_t row = border(i), rows = border(i + 1) - row;
-      if (rows == 0) return;
-      gemm_bf16_rows(a.block(row, rows, k0, depth), block, packed, j * panels / column_tiles, (j + 1) * panels / column_tiles,
-                     from ? from + row * from_row : nullptr, from_row, c.block(row, rows, 0, n));
+    for_tiles(tiles, m, panels, bf16_kernel_rows, [&](std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t last) {
+      gemm_bf16_tile(pack_rows_bf16(a.block(row, rows, k0, depth)), b_part, block, packed, first, last,
+                     from ? from + row * from_row : nullptr, from_row, c.block(row, rows, 0, n), [](const MatrixRef<float>&, std::int64_t) {});
     });
   }
 }
 #undef TTT_AVX512_BF16
 #else
 inline bool has_bf16_products() { return false; }
-inline std::int64_t depth_block_bf16(std::int64_t k) { return k; }
+template <int kind>
+MatrixRef<std::uint32_t> pair_rows(std::int64_t, std::int64_t) { return {}; }
+inline void store_pairs(const MatrixRef<const float>&, const MatrixRef<std::uint32_t>&, std::int64_t, std::int64_t) {}
+inline MatrixRef<const std::uint32_t> pack_rows_bf16(const MatrixRef<const float>&) { return {}; }
 template <int kind>
 const std::uint32_t* pack_panels_bf16(const MatrixRef<const float>&) { return nullptr; }
-inline void gemm_bf16_rows(const MatrixRef<const float>&, std::int64_t, const std::uint32_t*, std::int64_t, std::int64_t, const float*, std::int64_t,
-                           const MatrixRef<float>&) {}
+template <class Epilogue = NoEpilogue>
+void gemm_bf16_few_rows(const MatrixRef<const std::uint32_t>&, const MatrixRef<const float>&, const std::uint32_t*, const float*, std::int64_t,
+                        const MatrixRef<float>&, const Epilogue& = {}) {}
 inline void gemm_bf16(const MatrixRef<const float>&, const MatrixRef<const float>&, const float*, std::int64_t, const MatrixRef<float>&) {}
 #endif
 

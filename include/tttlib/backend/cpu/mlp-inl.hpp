@@ -13,14 +13,15 @@
 namespace ttt::cpu_backend {
 inline namespace TTTLIB_KERNELS {
 
-/// Calls `run(first, count)` for groups of so few of R rows that their hidden layer stays in L2, on several threads.
-template <class T, class Run>
-void for_mlp_rows(std::int64_t R, std::int64_t M, const Run& run) {
+/// Calls `run(first, count)` for groups of so few of R rows that their hidden layer of `bytes` a row stays in L2, on several threads;
+/// groups are whole kernels of `unit` rows.
+template <class Run>
+void for_mlp_rows(std::int64_t R, std::int64_t bytes, std::int64_t unit, const Run& run) {
   constexpr std::int64_t enough = 64;  // rows that pay for reading the weights
-  const std::int64_t most = 384 * 1024 / (M * static_cast<std::int64_t>(sizeof(T)) + 1), threads = num_threads();
+  const std::int64_t most = 384 * 1024 / (bytes + 1), threads = num_threads();
   const std::int64_t groups = std::clamp(R / (threads * enough), std::int64_t(1), std::int64_t(4)) * threads;  // a few for every thread
   const std::int64_t share = (R + groups - 1) / groups;
-  const std::int64_t rows = (std::max<std::int64_t>(std::min(most, share), 1) + kernel_rows - 1) / kernel_rows * kernel_rows;
+  const std::int64_t rows = (std::max<std::int64_t>(std::min(most, share), 1) + unit - 1) / unit * unit;
   parallel_for(R, rows, [&](std::int64_t begin, std::int64_t end) { run(begin, end - begin); });
 }
 
@@ -43,7 +44,7 @@ class PackedMatrix {
   /// c [rows, n] = start [n] (null: 0) + a [rows, k] · b, on this thread.
   void multiply(MatrixRef<const T> a, const T* start, const MatrixRef<T>& c) const {
     if constexpr (std::is_same_v<T, float>) {
-      if (pairs_) return gemm_bf16_rows(a, depth_block_bf16(b_.rows), pairs_, 0, (b_.columns + bf16_panel_width - 1) / bf16_panel_width, start, 0, c);
+      if (pairs_) return gemm_bf16_few_rows(pack_rows_bf16(a), b_, pairs_, start, 0, c);
       if (round_) a = rounded_to_bf16<kind + 2>(a);
     }
     gemm_tile(a, b_, packed_, 0, panels_of<T>(b_.columns), start, 0, c);
@@ -56,14 +57,44 @@ class PackedMatrix {
   const std::uint32_t* pairs_ = nullptr;   // or of pairs in bf16
 };
 
-/// gelu(h) to rows as far apart as those of h; they may be h.
+/// gelu(h) to a matrix of the same size, which may be h. Rows are contiguous.
 template <class T>
-void gelu_rows(const MatrixRef<T>& h, T* to) {
+void gelu_rows(const MatrixRef<T>& h, const MatrixRef<T>& to) {
+  if (h.row_stride == h.columns && to.row_stride == h.columns && h.rows > 1)  // one long row
+    return gelu_rows(rows_of(h.data, 1, h.rows * h.columns), rows_of(to.data, 1, h.rows * h.columns));
   for (std::int64_t i = 0; i < h.rows; ++i) {
     const T* from = h.data + i * h.row_stride;
+    T* row = to.data + i * to.row_stride;
     TTT_INDEPENDENT
-    for (std::int64_t j = 0; j < h.columns; ++j) to[i * h.row_stride + j] = formula::Gelu{}(from[j]);
+    for (std::int64_t j = 0; j < h.columns; ++j) row[j] = formula::Gelu{}(from[j]);
   }
+}
+
+/// `mlp` where processors multiply bf16 pairs: every block of the hidden layer is rounded as soon as it is complete.
+inline void mlp_bf16(const MatrixRef<const float>& x, const MatrixRef<const float>& w1, const float* b1, const MatrixRef<const float>& w2,
+                     const float* b2, float* kept, const MatrixRef<float>& y) {
+  const std::int64_t R = x.rows, C = x.columns, M = w1.columns;
+  const bool whole = R <= few_rows;  // then weights are packed where they are used
+  const std::uint32_t* first = whole ? nullptr : pack_panels_bf16<10>(w1);
+  const std::uint32_t* second = whole ? nullptr : pack_panels_bf16<20>(w2);
+  const auto some_rows = [&](std::int64_t row, std::int64_t rows) {
+    const MatrixRef<const std::uint32_t> pairs = pack_rows_bf16(x.block(row, rows, 0, C));
+    const MatrixRef<std::uint32_t> activated = pair_rows<7>(rows, M);
+    const MatrixRef<float> h{kept ? kept + row * M : nullptr, rows, M, M, 1};
+    gemm_bf16_few_rows(pairs, w1, first, b1, 0, h, [&](const MatrixRef<float>& block, std::int64_t i, std::int64_t j) {
+      constexpr std::int64_t at_once = 32;  // rows, whose pairs are written out while the next are computed
+      for (std::int64_t at = 0; at < block.rows; at += at_once) {
+        const MatrixRef<float> part = block.block(at, std::min(at_once, block.rows - at), 0, block.columns);
+        alignas(64) float apart[at_once * bf16_panel_width];
+        const MatrixRef<float> gelu = kept ? rows_of(apart, part.rows, part.columns) : part;
+        gelu_rows(part, gelu);
+        store_pairs(gelu, activated, i + at, j);                                                                    // gelu(h) [rows, M]
+      }
+    });
+    gemm_bf16_few_rows(activated, w2, second, b2, 0, y.block(row, rows, 0, y.columns));                             // y [rows, C']
+  };
+  if (whole) some_rows(0, R);
+  else for_mlp_rows(R, M * static_cast<std::int64_t>(sizeof(float)), bf16_kernel_rows, some_rows);  // groups twice as large gained nothing
 }
 
 /// y [R, C'] = gelu(x·w1ᵀ + b1)·w2ᵀ + b2: x [R, C], w1 [M, C], w2 [C', M]; keeps h [R, M] in `hidden` unless that is null. Rows
@@ -72,20 +103,26 @@ template <class T>
 void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const T* b2, const AnyArray& hidden, View<T> y) {
   const std::int64_t R = x.shape[0], C = x.shape[1], M = w1.shape[0], out = w2.shape[0];
   T* const kept = static_cast<T*>(hidden.data);
+  if constexpr (std::is_same_v<T, float>)
+    if (rounds_to_bf16<T>() && has_bf16_products())
+      return mlp_bf16(rows_of(x.data, R, C), matrix_at(w1, 0).transposed(), b1, matrix_at(w2, 0).transposed(), b2, kept,
+                      rows_of(y.data, R, out));
   if (R <= few_rows && !rounds_to_bf16<T>()) {  // the hidden layer stays in cache as a whole
     T* activated = packing_buffer<T, 7>(R * M);
     const MatrixRef<T> h = rows_of(kept ? kept : activated, R, M);
     gemm_few_rows<T>(rows_of(x.data, R, C), matrix_at(w1, 0).transposed(), b1, 0, h,
-                     [&](const MatrixRef<T>& block) { gelu_rows(block, activated + (block.data - h.data)); });               // gelu(h) [R, M]
+                     [&](const MatrixRef<T>& block, std::int64_t i, std::int64_t j) {                                        // gelu(h) [R, M]
+                       gelu_rows(block, rows_of(activated, R, M).block(i, block.rows, j, block.columns));
+                     });
     return gemm_few_rows<T>(rows_of<const T>(activated, R, M), matrix_at(w2, 0).transposed(), b2, 0, rows_of(y.data, R, out));  // y [R, C']
   }
   const PackedMatrix<T, 10> first(matrix_at(w1, 0).transposed());   // [C, M]
   const PackedMatrix<T, 20> second(matrix_at(w2, 0).transposed());  // [M, C']
-  for_mlp_rows<T>(R, M, [&](std::int64_t row, std::int64_t rows) {
+  for_mlp_rows(R, M * static_cast<std::int64_t>(sizeof(T)), kernel_rows, [&](std::int64_t row, std::int64_t rows) {
     T* activated = packing_buffer<T, 7>(rows * M);
     T* h = kept ? kept + row * M : activated;
     first.multiply(rows_of(x.data + row * C, rows, C), b1, rows_of(h, rows, M));                                              // h [rows, M]
-    gelu_rows(rows_of(h, rows, M), activated);                                                                                // gelu(h) [rows, M]
+    gelu_rows(rows_of(h, rows, M), rows_of(activated, rows, M));                                                              // gelu(h) [rows, M]
     second.multiply(rows_of(activated, rows, M), b2, rows_of(y.data + row * out, rows, out));                        // y [rows, C']
   });
 }
@@ -100,7 +137,7 @@ void mlp_pull(View<const T> x, View<const T> w1, View<const T> w2, const AnyArra
   const View<const T> of_activated = view(activated), of_hidden = view(dh);
   const PackedMatrix<T, 10> first(matrix_at(w1, 0));    // [M, C]
   const PackedMatrix<T, 20> second(matrix_at(w2, 0));   // [C', M]
-  for_mlp_rows<T>(R, M, [&](std::int64_t row, std::int64_t rows) {
+  for_mlp_rows(R, M * static_cast<std::int64_t>(sizeof(T)), kernel_rows, [&](std::int64_t row, std::int64_t rows) {
     T* __restrict pulled = dh.data() + row * M;
     T* __restrict a = activated.data() + row * M;
     const T* __restrict h = static_cast<const T*>(hidden.data) + row * M;

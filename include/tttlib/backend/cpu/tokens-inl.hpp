@@ -30,7 +30,7 @@ struct Rows {
 template <class T>
 void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, const Rows<T>& c,
                       std::int64_t columns, Ahead<T> ahead = {}) {
-  ahead.spread(a.rows, columns / (2 * lanes<T>) + 1);
+  ahead.spread((a.rows + kernel_rows - 1) / kernel_rows * (columns / (2 * lanes<T>) + 1));
   for (std::int64_t j = 0; j < columns;) {
     const bool two = columns - j >= 2 * lanes<T>;
     const std::int64_t step = two ? 2 * lanes<T> : lanes<T>;
