@@ -130,12 +130,13 @@ TTT_NOINLINE void map(F f, const View<const T>& x, const View<T>& y) {
   walk.parallel([&](const std::int64_t* at, std::int64_t n) {
     T* out = y.data + at[0];
     const T* in = x.data + at[1];
-    if (sy == 1 && sx == 1)
+    if (sy == 1 && sx == 1) {
       TTT_INDEPENDENT
       for (std::int64_t i = 0; i < n; ++i) out[i] = f(in[i]);
-    else
+    } else {
       TTT_INDEPENDENT
       for (std::int64_t i = 0; i < n; ++i) out[i * sy] = f(in[i * sx]);
+    }
   });
 }
 

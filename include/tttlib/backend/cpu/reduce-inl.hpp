@@ -72,13 +72,15 @@ void sum_terms(std::int64_t n, T (&sums)[K], const F& f) {
     for (int k = 0; k < K; ++k) partial[k][lane] += terms[k];
   };
   std::int64_t begin = 0;
-  for (; begin + width <= n; begin += width)
+  for (; begin + width <= n; begin += width) {
     TTT_INDEPENDENT
     for (std::int64_t lane = 0; lane < width; ++lane) add_terms(begin + lane, lane);
-  if (begin < n)
+  }
+  if (begin < n) {
     TTT_INDEPENDENT
     for (std::int64_t lane = 0; lane < width; ++lane)  // of a length known to the compiler: one masked block
       if (begin + lane < n) add_terms(begin + lane, lane);
+  }
   for (int k = 0; k < K; ++k) {
     Vector folded[registers];
     for (int r = 0; r < registers; ++r) folded[r] = *reinterpret_cast<const Vector*>(&partial[k][r * lanes<T>]);

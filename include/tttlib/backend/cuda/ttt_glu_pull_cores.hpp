@@ -215,7 +215,7 @@ struct TttGluPullCores {
       TTT_UNROLL
       for (int which = 0; which < matrices; ++which) {
         TTT_UNROLL
-        for (int k = 0; k < D / 8; ++k) r[t].back[which][k] = rows_of(which == 0 ? a : a2, 16 * k, CoreLane(t));
+        for (int i = 0; i < D / 8; ++i) r[t].back[which][i] = rows_of(which == 0 ? a : a2, 16 * i, CoreLane(t));
       }
     });
     for (int at = 0; at < rows; at += 16) {
