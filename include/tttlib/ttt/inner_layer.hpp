@@ -14,8 +14,8 @@ struct InnerLayerOptions {
   bool dynamic_rate = false;  // weight each token's term by sigmoid(x W_η + b_η), one weight per token and head
   bool learned_rate = false;  // one learned factor of η per head, 1 at the start
   double deviation = 0.02;    // of the inner weights at the start
-  double ratio = 0;           // hidden width of the inner model over d; 0: the model's usual one
-  std::int64_t layers = 2;    // of the inner model "mlp"
+  double ratio = 0;           // hidden width of the inner model over d, where it is free; 0: the model's usual one
+  std::int64_t layers = 0;    // of the inner model "mlp"; 0: 2
 };
 
 /// q, k, v = Linear(x) in H heads; the inner model learns (k, v) by the options' schedule and answers q; Linear.
