@@ -11,7 +11,7 @@ namespace ttt::closed_form {
 template <class T>
 Tensors<T> glu_step(const Tensors<T>& w0, const Tensor<T>& k, const Tensor<T>& v, Wide<T> rate) {
   Scope scope("inner_step");
-  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // the inner step never rounds its operands
+  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // as in the model itself
   const Wide<T> c = static_cast<Wide<T>>(-losses::block_scale / static_cast<double>(k.size(-2)));  // −s/N
   const Tensor<T> z1 = matmul(k, w0[0]);                                                // [B, H, N, d]
   const Tensor<T> z2 = matmul(k, w0[1]);                                                // [B, H, N, d]

@@ -98,6 +98,7 @@ InnerResult<T> causal_sequential(const InnerModel<T>& model, const InnerState<T>
 template <class T>
 InnerResult<T> causal_dual(const InnerModel<T>& model, const InnerState<T>& at, const Tensor<T>& q, const InnerData<T>& data,
                            const InnerOptions<T>& options) {
+  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // as in the model itself, whose linear maps are made here
   const std::int64_t B = q.size(0), H = q.size(1), n = q.size(2);
   const auto plain = [&](std::size_t i, const Tensor<T>& x) { return apply_linear_map(model.maps[i], x, at.w); };
   Tensors<T> inputs(model.maps.size());  // X of each map: [B, H, n, in]

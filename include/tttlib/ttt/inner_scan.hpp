@@ -43,10 +43,12 @@ InnerResult<T> inner_scan(const InnerModel<T>& model, InnerState<T> state, const
                           const Tensor<T>& v, const InnerOptions<T>& options = {}) {
   using Kind = InnerAct::Kind;
   Scope scope("inner_scan");
-  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // the inner step never rounds its operands
   require_sound(options);
-  if (q.dim() != 4 || k.dim() != 4 || q.size(2) != k.size(2))
-    fail<ShapeError>("inner_scan", concat("needs q and k [B, H, N, d] with as many tokens: q ", q.shape(), ", k ", k.shape()));
+  if (q.dim() != 4 || k.dim() != 4 || !same_tokens(q, k))
+    fail<ShapeError>("inner_scan", concat("needs q and k [B, H, N, d] with the same B, H, N: q ", q.shape(), ", k ", k.shape()));
+  for (const Tensor<T>& w : state.w)
+    if (w.dim() < 2 || w.size(0) != k.size(0) || w.size(1) != k.size(1))
+      fail<ShapeError>("inner_scan", concat("the state is of other images or heads, its weights must be [B, H, ..]: w ", w.shape(), ", k ", k.shape()));
   const bool reversed = options.schedule.reversed;
   const auto in_order = [&](const Tensor<T>& x, std::int64_t axis) { return reversed ? flip(x, axis) : x; };
   InnerData<T> data{in_order(k, -2), in_order(v, -2), {}};               // [B, H, N, d]

@@ -78,7 +78,6 @@ Tensor<T> ttt_heads_by_ops(const Tensor<T>& qkv, const TttWeights<T>& w0, bool n
     const TttWeights<Wide<T>> wide{cast<Wide<T>>(w0.w1), cast<Wide<T>>(w0.w2), cast<Wide<T>>(w0.w3)};
     return cast<T>(ttt_heads_by_ops(cast<Wide<T>>(qkv), wide, nested));
   }
-  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // the inner step never rounds its operands
   const TttTasks<T> tasks = ttt_tasks(qkv, w0);
   const InnerTask<T>&glu = tasks.glu, &conv = tasks.conv;
   const Shape all{qkv.size(0), qkv.size(1), qkv.size(2), w0.heads() * w0.width()}, one{all[0], all[1], all[2], w0.width()};
