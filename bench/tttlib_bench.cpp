@@ -101,7 +101,7 @@ std::function<void()> heads_in_bf16(const Tensor<bf16>& qkv, const TttWeights<fl
   const std::int64_t B = qkv.size(0), h = qkv.size(1), w = qkv.size(2), H = w0.heads(), d = w0.width();
   const Device device = qkv.device();
   const Tensor<float> w1 = reshape(w0.w1, {H, d, d}), w2 = reshape(w0.w2, {H, d, d}), w3 = reshape(w0.w3, {1, d, 3, 3});
-  const TttStep step{.rate = 1, .loss_scale = losses::block_scale};
+  const TttStep step = losses::block_step;
   const Tensor<bf16> cotangent = cast<bf16>(randn<float>({B, h, w, (H + 1) * d}, device));                  // [B, h, w, C + d]
   return [=] {
     Tensor<bf16> o(Shape{B, h, w, (H + 1) * d}, device);                                                    // [B, h, w, C + d]

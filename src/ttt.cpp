@@ -9,13 +9,10 @@ inline namespace TTTLIB_KERNELS {
   template void attention<T>(View<const T>, View<const T>, View<const T>, T*, View<T>);                                     \
   template void attention_pull<T>(View<const T>, View<const T>, View<const T>, View<const T>, const T*, View<const T>,      \
                                   View<T>, View<T>, View<T>);                                                               \
-  template void ttt_glu<T>(View<const T>, View<const T>, View<const T>, View<const T>, View<const T>, const TttStep&, T*,   \
-                           View<T>);                                                                                        \
-  template void ttt_glu_pull<T>(View<const T>, View<const T>, View<const T>, View<const T>, View<const T>, const TttStep&,  \
-                                const T*, View<const T>, View<T>, View<T>, View<T>, View<T>, View<T>);                      \
-  template void ttt_dwconv<T>(View<const T>, View<const T>, View<const T>, View<const T>, const TttStep&, T*, View<T>);     \
-  template void ttt_dwconv_pull<T>(View<const T>, View<const T>, View<const T>, View<const T>, const TttStep&, const T*,    \
-                                   View<const T>, View<T>, View<T>, View<T>, View<T>);
+  template void ttt_glu<T>(const GluOperands<const T>&, const TttStep&, T*, View<T>);                                       \
+  template void ttt_glu_pull<T>(const GluOperands<const T>&, const TttStep&, const T*, View<const T>, const GluOperands<T>&); \
+  template void ttt_dwconv<T>(const DwconvOperands<const T>&, const TttStep&, T*, View<T>);                                 \
+  template void ttt_dwconv_pull<T>(const DwconvOperands<const T>&, const TttStep&, const T*, View<const T>, const DwconvOperands<T>&);
 TTT_HEADS(float)
 TTT_HEADS(double)
 

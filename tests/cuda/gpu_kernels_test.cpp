@@ -374,9 +374,9 @@ TEST_CASE("the convolution head of any size and alignment, in shared memory or n
       const auto part = [&](const Tensor<T>& x, int i) { return slice(x, 3, i * wide, i * wide + s.d); };
       Tensor<T> dq = part(all, 0), dk = part(all, 1), dv = part(all, 2);
       const TttStep step{.rate = 0.7, .loss_scale = 1.3};
-      backend::ttt_dwconv<T>(view(part(in, 0)), view(part(in, 1)), view(part(in, 2)), view(w), step, g.data(), mutable_view(o));
-      backend::ttt_dwconv_pull<T>(view(part(in, 0)), view(part(in, 1)), view(part(in, 2)), view(w), step, g.data(), view(cotangent),
-                                  mutable_view(dq), mutable_view(dk), mutable_view(dv), mutable_view(dw));
+      const DwconvOperands<const T> operands{view(part(in, 0)), view(part(in, 1)), view(part(in, 2)), view(w)};
+      backend::ttt_dwconv<T>(operands, step, g.data(), mutable_view(o));
+      backend::ttt_dwconv_pull<T>(operands, step, g.data(), view(cotangent), {mutable_view(dq), mutable_view(dk), mutable_view(dv), mutable_view(dw)});
       return Tensors<T>{o, g, all, dw};
     };
     const auto compare = [&](auto zero, double tolerance) {

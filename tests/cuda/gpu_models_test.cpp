@@ -243,7 +243,8 @@ TEST_CASE("nested inner training runs on the GPU with every inner model") {
   manual_seed(3);
   for (const char* name : {"fc", "mlp_l2", "glu", "swiglu", "dwconv3x3", "conv3x3"}) {
     INFO(name);
-    const InnerModel<double> model = inner::make<double>(name, {.width = 4, .ratio = 2, .grid_height = 2, .grid_width = 3});
+    const InnerModel<double> model = inner::make<double>(
+        name, {.width = 4, .ratio = inner::has_hidden_width(name) ? 2.0 : 0.0, .grid_height = 2, .grid_width = 3});
     InnerOptions<double> options;
     options.epochs = 2;
     Tensors<double> xs;

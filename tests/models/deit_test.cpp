@@ -71,6 +71,17 @@ TEST_CASE("multiply-accumulates of DeiT-T and DeiT-S are the published 1.3 and 4
   }
 }
 
+TEST_CASE("a mixer's name says nothing that its inner model does not have") {
+  CHECK(mixers::inner_training("swiglu", {}, {.ratio = 2}).name ==
+        "inner training of swiglu r2, loss dot, rate 1, 1 epoch of the full batch, W0 deviation 0.02");
+  CHECK(mixers::inner_training("mlp", {}, {.layers = 3}).name ==
+        "inner training of mlp l3, loss dot, rate 1, 1 epoch of the full batch, W0 deviation 0.02");
+  CHECK_THROWS_WITH(mixers::inner_training("glu", {}, {.ratio = 2}),
+                    "ttt::inner::make: inner model glu has no hidden width: ratio 2. Hint: leave ratio at 0");
+  CHECK_THROWS_WITH(mixers::inner_training("dwconv3x3", {}, {.layers = 3}),
+                    "ttt::inner::make: inner model dwconv3x3 has no choice of layers: layers 3. Hint: \"mlp\" has one, 2 or 3");
+}
+
 TEST_CASE("inner models add to a DeiT-S what the paper's table adds") {
   const std::int64_t r1 = parameters_in_deit_small(mixers::inner_training("mlp")),
                      r2 = parameters_in_deit_small(mixers::inner_training("mlp", {}, {.ratio = 2}));

@@ -146,6 +146,23 @@ TEST_CASE("the inner step is computed in float in each of its forms, forward and
   }
 }
 
+TEST_CASE("an inner model is computed in float, in training and in answering, by inner_train as by inner_scan") {
+  const InnerModel<float> model = inner::swiglu<float>(8, 12);
+  const Tensors<float> w0 = model.initial_weights(2, 0.5);
+  const Tensor<float> q = random({2, 2, 6, 8}), k = random({2, 2, 6, 8}), v = random({2, 2, 6, 8});
+  using Causal = Schedule::Causal;
+  for (const InnerOptions<float>& o : std::vector<InnerOptions<float>>{
+           {}, {.loss = losses::mse, .epochs = 2, .batches = 2, .newton_schulz = NewtonSchulz::constant},
+           {.schedule = {.chunk = 3, .read = Schedule::Read::causal, .causal = Causal::dual}},
+           {.schedule = {.chunk = 3, .read = Schedule::Read::causal, .causal = Causal::sequential}}}) {
+    INFO(o);
+    const Tensor<float> usual = inner_scan(model, w0, q, k, v, o).output;
+    const MatmulPrecisionGuard guard(bfloat16);
+    CHECK(same_bits(inner_scan(model, w0, q, k, v, o).output, usual));
+    if (o.schedule.is_plain()) CHECK(same_bits(model(q, inner_train(model, w0, k, v, o)), usual));
+  }
+}
+
 TEST_CASE("attention is computed in float, also where its definition is differentiated") {
   const Tensor<float> q = random({2, 2, 5, 8}), k = random({2, 2, 6, 8}), v = random({2, 2, 6, 8});
   const auto second = [&] {

@@ -1,7 +1,6 @@
-// The wider family: numbers of a reference in plain loops (golden/family/ttt_family_reference.txt of the reference
-// material; inputs sin(a·i + b·j + p)·s, constants from the top of its script). Values were printed to nine digits and
-// outer gradients are central differences, so 1e-8 and 1e-5 relative are what they can show. The gradients stand here
-// with eleven decimals, from ttt_family_reference.py with a wider print format: seven are too few for the small ones.
+// TTT-Linear and TTT-MLP (arXiv 2407.04620), LaCT (arXiv 2505.23884): numbers of a reference in plain Python loops, which is not part
+// of this repository; its inputs are sin(a·i + b·j + p)·s with the constants below. Values were printed to nine digits and outer
+// gradients are central differences with eleven decimals, so 1e-8 and 1e-5 relative are what they can show.
 #include <cmath>
 
 #include "catch.hpp"

@@ -88,7 +88,8 @@ TEST_CASE("parameters have names, shapes and initial weights") {
   manual_seed(3);
   for (const auto& entry : inner::all<double>()) {
     INFO(entry.first);
-    const InnerModel<double> model = entry.second({.width = 4, .ratio = 2, .grid_height = 2, .grid_width = 3});
+    const double ratio = inner::has_hidden_width(entry.first) ? 2 : 0;
+    const InnerModel<double> model = entry.second({.width = 4, .ratio = ratio, .grid_height = 2, .grid_width = 3});
     if (entry.first != "mlp") CHECK(model.name == entry.first);
     const Tensors<double> w0 = model.initial_weights(3);
     REQUIRE(w0.size() == model.parameters.size());
@@ -114,7 +115,8 @@ TEST_CASE("multiply-accumulates of one call: every matrix or kernel element once
   const Shape x{2, 3, 6, 4};
   const std::int64_t calls = 2 * 3 * 6, d = 4;
   const auto macs = [&](const char* name) {
-    return inner::make<float>(name, {.width = d, .ratio = 2, .grid_height = 2, .grid_width = 3}).macs(x);
+    const double ratio = inner::has_hidden_width(name) ? 2 : 0;
+    return inner::make<float>(name, {.width = d, .ratio = ratio, .grid_height = 2, .grid_width = 3}).macs(x);
   };
   CHECK(macs("fc") == calls * d * d);
   CHECK(macs("silu_fc") == calls * d * d);
@@ -133,7 +135,8 @@ TEST_CASE("outer gradients through one inner step are exact to order 2 for every
   manual_seed(4);
   const InnerOptions<double> options{.loss = losses::mse, .rate = 0.5};
   for (const auto& entry : inner::all<double>()) {
-    const InnerModel<double> model = entry.second({.width = 3, .ratio = 1, .layers = 3, .grid_height = 2, .grid_width = 2});
+    const InnerModel<double> model =
+        entry.second({.width = 3, .ratio = 1, .layers = entry.first == "mlp" ? 3 : 0, .grid_height = 2, .grid_width = 2});
     Tensors<double> xs{randn<double>({1, 2, 4, 3}), randn<double>({1, 2, 4, 3}), randn<double>({1, 2, 4, 3})};
     for (const Tensor<double>& w : model.initial_weights(2, 0.5)) xs.push_back(w);
     const Function<double> layer = [&](const Tensors<double>& x) {
@@ -151,6 +154,11 @@ TEST_CASE("what an inner model refuses") {
                     "mlp_residual, mlp_identity, mlp_w2_identity, conv3x3, dwconv3x3, ttt_linear, ttt_mlp");
   CHECK_THROWS_WITH(inner::make("conv3x3", {.width = 4}), "ttt::inner::conv3x3: a convolution needs the grid of tokens: height 0, width 0");
   CHECK_THROWS_WITH(inner::mlp(4, 4, 5), "ttt::inner::mlp: 2 or 3 layers are possible: layers 5");
+  CHECK_THROWS_WITH(inner::make("glu", {.width = 4, .ratio = 2}), "ttt::inner::make: inner model glu has no hidden width: ratio 2. Hint: leave ratio at 0");
+  CHECK_THROWS_WITH(inner::make("swiglu", {.width = 4, .ratio = -2}), "ttt::inner::make: a hidden width must be positive: ratio -2");
+  CHECK_THROWS_WITH(inner::make("mlp_l2", {.width = 4, .layers = 3}),
+                    "ttt::inner::make: inner model mlp_l2 has no choice of layers: layers 3. Hint: \"mlp\" has one, 2 or 3");
+  CHECK(inner::make("glu", {.width = 4, .ratio = 1}).parameter_count() == 32);
   const InnerModel<double> conv = inner::dwconv3x3<double>(2, 2, 3);
   const Tensor<double> k = zeros<double>({1, 1, 6, 2});
   CHECK_THROWS_WITH(inner_train<double>(conv, {zeros<double>({1, 2, 1, 3, 3})}, k, k, {.batches = 2}),

@@ -150,7 +150,7 @@ TEST_CASE("dual form = sequential form, values and outer gradients, for every mo
   manual_seed(4);
   const std::int64_t B = 2, H = 2, N = 5, d = 3;
   const auto name = GENERATE("fc", "silu_fc", "mlp_l2", "mlp_l3", "glu", "swiglu", "mlp_residual", "mlp_identity", "ttt_linear", "ttt_mlp");
-  const InnerModel<double> model = inner::make<double>(name, {.width = d, .ratio = 2});
+  const InnerModel<double> model = inner::make<double>(name, {.width = d, .ratio = inner::has_hidden_width(name) ? 2.0 : 0.0});
   INFO(name);
   Tensors<double> xs{randn<double>({B, H, N, d}), randn<double>({B, H, N, d}), randn<double>({B, H, N, d}),
                      rand<double>({B, H, N}), rand<double>({H}), rand<double>({3})};
@@ -288,6 +288,16 @@ TEST_CASE("what a schedule and its options refuse") {
   CHECK_THROWS_WITH(s({.position_rate = ones<double>({2}), .schedule = {.read = Read::causal}}),
                     "ttt::inner_scan: position rates must cover the chunk: position_rate [2], chunk 7\n  in inner_scan");
   CHECK_THROWS_WITH(inner_scan(s.model, s.w0, part(s.q, 0, 5), s.k, s.v),
-                    "ttt::inner_scan: needs q and k [B, H, N, d] with as many tokens: q [2, 2, 5, 3], k [2, 2, 7, 3]\n  in inner_scan");
+                    "ttt::inner_scan: needs q and k [B, H, N, d] with the same B, H, N: q [2, 2, 5, 3], k [2, 2, 7, 3]\n  in inner_scan");
+  CHECK_THROWS_WITH(inner_scan(s.model, s.w0, slice(s.q, 0, 0, 1), s.k, s.v),
+                    "ttt::inner_scan: needs q and k [B, H, N, d] with the same B, H, N: q [1, 2, 7, 3], k [2, 2, 7, 3]\n  in inner_scan");
+  CHECK_THROWS_WITH(inner_scan(s.model, s.w0, slice(s.q, 1, 0, 1), s.k, s.v),
+                    "ttt::inner_scan: needs q and k [B, H, N, d] with the same B, H, N: q [2, 1, 7, 3], k [2, 2, 7, 3]\n  in inner_scan");
+  CHECK_THROWS_WITH(inner_scan(s.model, initial_state(s.w0, 1), s.q, s.k, s.v),
+                    "ttt::inner_scan: the state is of other images or heads, its weights must be [B, H, ..]: w [1, 2, 3, 5], k [2, 2, 7, 3]\n"
+                    "  in inner_scan");
+  CHECK_THROWS_WITH(s({.schedule = {.chunk = 2, .read = Read::causal, .acts = {{InnerAct::Kind::update, 0, 7}, {InnerAct::Kind::apply, 0, 7}}}}),
+                    "ttt::inner_train: acts of your own replace chunks, segments and the order of reading: 2 acts beside loss dot, rate 1, "
+                    "1 epoch of the full batch, chunks of 2, causal. Hint: leave those at their defaults");
   CHECK_THROWS_WITH(s({.token_rates = {zeros<double>({2, 7})}}), "ttt::inner_train: token rates must be [B, H, N]: token_rates [2, 7], k [2, 2, 7, 3]");
 }

@@ -207,29 +207,24 @@ void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<cons
                     View<T> dk, View<T> dv) {
   TTT_RUN(o, attention_pull, q, k, v, o, log_sums, g, dq, dk, dv);
 }
-/// o = the answers of GLU heads after their inner step: q, k, v, o [B, H, N, d], w1, w2 [H, d, d]; the inner gradients are
-/// kept in `gradient` [B, H, d, 2d] unless it is null
+/// o = the answers of GLU heads after their inner step: o [B, H, N, d]; the inner gradients are kept in g [B, H, d, 2d] unless it is null
 template <class T>
-void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, Wide<T>* gradient,
-             View<T> o) {
-  TTT_RUN(o, ttt_glu, q, k, v, w1, w2, step, gradient, o);
+void ttt_glu(const GluOperands<const T>& x, const TttStep& step, Wide<T>* g, View<T> o) {
+  TTT_RUN(o, ttt_glu, x, step, g, o);
 }
 /// its cotangents, through the inner step, from that of o
 template <class T>
-void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const Wide<T>* gradient,
-                  View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2) {
-  TTT_RUN(o, ttt_glu_pull, q, k, v, w1, w2, step, gradient, o, dq, dk, dv, dw1, dw2);
+void ttt_glu_pull(const GluOperands<const T>& x, const TttStep& step, const Wide<T>* g, View<const T> o_bar, const GluOperands<T>& dx) {
+  TTT_RUN(o_bar, ttt_glu_pull, x, step, g, o_bar, dx);
 }
-/// the same for the head whose inner model is a depthwise 3×3 convolution: q, k, v, o [B, h, w, d] with neighbouring
-/// channels, w [1, d, 3, 3], gradient [B, 9, d]
+/// the same for the head whose inner model is a depthwise 3×3 convolution: o [B, h, w, d] with neighbouring channels, g [B, 9, d]
 template <class T>
-void ttt_dwconv(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, Wide<T>* gradient, View<T> o) {
-  TTT_RUN(o, ttt_dwconv, q, k, v, w, step, gradient, o);
+void ttt_dwconv(const DwconvOperands<const T>& x, const TttStep& step, Wide<T>* g, View<T> o) {
+  TTT_RUN(o, ttt_dwconv, x, step, g, o);
 }
 template <class T>
-void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const Wide<T>* gradient,
-                     View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw) {
-  TTT_RUN(o, ttt_dwconv_pull, q, k, v, w, step, gradient, o, dq, dk, dv, dw);
+void ttt_dwconv_pull(const DwconvOperands<const T>& x, const TttStep& step, const Wide<T>* g, View<const T> o_bar, const DwconvOperands<T>& dx) {
+  TTT_RUN(o_bar, ttt_dwconv_pull, x, step, g, o_bar, dx);
 }
 #undef TTT_RUN
 #undef TTT_RUN_AS_IS
@@ -248,8 +243,8 @@ void ttt_heads_bf16(View<const bf16> qkv, View<const T> w1, View<const T> w2, Vi
 /// their cotangents, through the inner step, from that of o
 template <class T>
 void ttt_heads_bf16_pull(View<const bf16> qkv, View<const T> w1, View<const T> w2, View<const T> w3, const TttStep& step, const T* g_glu,
-                         const T* g_conv, View<const bf16> o, View<bf16> dqkv, View<T> dw1, View<T> dw2, View<T> dw3) {
-  cuda_verbs<T>().ttt_heads_bf16_pull(qkv, w1, w2, w3, step, g_glu, g_conv, o, dqkv, dw1, dw2, dw3);
+                         const T* g_conv, View<const bf16> o_bar, View<bf16> dqkv, View<T> dw1, View<T> dw2, View<T> dw3) {
+  cuda_verbs<T>().ttt_heads_bf16_pull(qkv, w1, w2, w3, step, g_glu, g_conv, o_bar, dqkv, dw1, dw2, dw3);
 }
 /// Whether `normed_mlp` has a kernel for rows of C numbers, and `ttt_mixer` its norm.
 template <class T>

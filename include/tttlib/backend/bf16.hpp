@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "tttlib/backend/precision.hpp"
-#include "tttlib/backend/view.hpp"
+#include "tttlib/backend/table.hpp"
 
 namespace ttt::backend {
 
@@ -97,6 +97,24 @@ struct InFloat<CountedBf16<T>> {
   explicit InFloat(const CountedBf16<T>& a) : array(a.numbers) {}
   auto get() const { return array.get().data; }
   void finish() const { array.finish(); }
+};
+
+/// Views that come in a struct, each by itself.
+template <class T>
+  requires std::is_same_v<std::remove_const_t<T>, bf16>
+struct InFloat<GluOperands<T>> {
+  InFloat<View<T>> q, k, v, w1, w2;
+  explicit InFloat(const GluOperands<T>& x) : q(x.q), k(x.k), v(x.v), w1(x.w1), w2(x.w2) {}
+  auto get() const { return GluOperands<std::remove_pointer_t<decltype(q.get().data)>>{q.get(), k.get(), v.get(), w1.get(), w2.get()}; }
+  void finish() const { q.finish(), k.finish(), v.finish(), w1.finish(), w2.finish(); }
+};
+template <class T>
+  requires std::is_same_v<std::remove_const_t<T>, bf16>
+struct InFloat<DwconvOperands<T>> {
+  InFloat<View<T>> q, k, v, w;
+  explicit InFloat(const DwconvOperands<T>& x) : q(x.q), k(x.k), v(x.v), w(x.w) {}
+  auto get() const { return DwconvOperands<std::remove_pointer_t<decltype(q.get().data)>>{q.get(), k.get(), v.get(), w.get()}; }
+  void finish() const { q.finish(), k.finish(), v.finish(), w.finish(); }
 };
 
 /// Calls `verb` with all arguments in float.

@@ -56,6 +56,21 @@ struct AnyArray {
 /// Numbers of the inner step of a TTT head: its rate, and the loss's factor before −(1/N) Σ V̂·V.
 struct TttStep {
   double rate = 1, loss_scale = 1;
+  /// c, the factor before −Σ V̂·V over that many tokens.
+  double c(std::int64_t tokens) const { return loss_scale / static_cast<double>(tokens); }
+};
+
+/// What the GLU heads of a TTT block work on, or where the cotangents go: q, k, v [B, H, N, d] as T, w1, w2 [H, d, d] as W.
+template <class T, class W = T>
+struct GluOperands {
+  View<T> q, k, v;
+  View<W> w1, w2;
+};
+/// The same of the extra head: q, k, v [B, h, w, d] with neighbouring channels, w [1, d, 3, 3].
+template <class T, class W = T>
+struct DwconvOperands {
+  View<T> q, k, v;
+  View<W> w;
 };
 
 /// The weights of a TTT block, or where their gradients go: projections qkv [3C + 3d, C] and proj [C, C + d] with their biases, w1 and
@@ -124,17 +139,17 @@ struct Verbs {
   void (*truncated_normal)(std::uint64_t seed, std::uint64_t stream, double std, double bound, Y y);
   void (*attention)(X q, X k, X v, Wide<T>* log_sums, Y o);
   void (*attention_pull)(X q, X k, X v, X o, const Wide<T>* log_sums, X g, Y dq, Y dk, Y dv);
-  void (*ttt_glu)(X q, X k, X v, X w1, X w2, const TttStep& step, Wide<T>* gradient, Y o);
-  void (*ttt_glu_pull)(X q, X k, X v, X w1, X w2, const TttStep& step, const Wide<T>* gradient, X o, Y dq, Y dk, Y dv, Y dw1, Y dw2);
-  void (*ttt_dwconv)(X q, X k, X v, X w, const TttStep& step, Wide<T>* gradient, Y o);
-  void (*ttt_dwconv_pull)(X q, X k, X v, X w, const TttStep& step, const Wide<T>* gradient, X o, Y dq, Y dk, Y dv, Y dw);
+  void (*ttt_glu)(const GluOperands<const T>& x, const TttStep& step, Wide<T>* g, Y o);
+  void (*ttt_glu_pull)(const GluOperands<const T>& x, const TttStep& step, const Wide<T>* g, X o_bar, const GluOperands<T>& dx);
+  void (*ttt_dwconv)(const DwconvOperands<const T>& x, const TttStep& step, Wide<T>* g, Y o);
+  void (*ttt_dwconv_pull)(const DwconvOperands<const T>& x, const TttStep& step, const Wide<T>* g, X o_bar, const DwconvOperands<T>& dx);
   // Those of float alone, where products of floats round to bf16:
   void (*normed_mlp)(X x, const RowNorm<const T>& norm, X w1, const T* b1, X w2, const T* b2, bf16* hidden, bool residual, Y y);
   void (*normed_mlp_pull)(X x, const RowNorm<const T>& norm, X w1, X w2, const bf16* hidden, X g, bool residual, Y dx, const RowNorm<T>& dnorm,
                           Y dw1, T* db1, Y dw2, T* db2);
   void (*ttt_heads_bf16)(View<const bf16> qkv, X w1, X w2, X w3, const TttStep& step, T* g_glu, T* g_conv, View<bf16> o);
-  void (*ttt_heads_bf16_pull)(View<const bf16> qkv, X w1, X w2, X w3, const TttStep& step, const T* g_glu, const T* g_conv, View<const bf16> o,
-                              View<bf16> dqkv, Y dw1, Y dw2, Y dw3);
+  void (*ttt_heads_bf16_pull)(View<const bf16> qkv, X w1, X w2, X w3, const TttStep& step, const T* g_glu, const T* g_conv,
+                              View<const bf16> o_bar, View<bf16> dqkv, Y dw1, Y dw2, Y dw3);
   void (*ttt_mixer)(X x, const RowNorm<const T>& norm, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, bool residual,
                     Y y);
   void (*ttt_mixer_pull)(X x, const RowNorm<const T>& norm, const MixerWeights<const T>& w, const TttStep& step, const MixerKept& kept, X g,

@@ -112,14 +112,11 @@ struct SiluPull {
   template <class T>
   TTT_HD T operator()(T x, T y) const { return y * SiluGrad{}(x); }
 };
-/// ḡ · S''(x), S''(x) = σ(1−σ)(2 + x(1−2σ))
+/// ḡ · S''(x)
 struct SiluGradPull {
   double p = 0, q = 0;
   template <class T>
-  TTT_HD T operator()(T x, T y) const {
-    const T s = math::sigmoid(x);
-    return y * s * (T(1) - s) * (T(2) + x * (T(1) - T(2) * s));
-  }
+  TTT_HD T operator()(T x, T y) const { return y * SiluJet<T>(x).second; }
 };
 /// ḡ · (Φ(x) + xφ(x))
 struct GeluPull {

@@ -1,16 +1,12 @@
 #pragma once
-/// Scalar formulas of the fused TTT heads, forward and through the inner step, once for every device
-/// (derivation in docs/derivation.md). S = SiLU, e = −c·v, bars are outer gradients.
+/// Scalar formulas of the fused TTT heads, forward and through the inner step, once for every device, in the notation of
+/// docs/derivation.md, sections 5 and 6: S = SiLU, e = −c·v, bars are outer gradients.
 
 #include "tttlib/kernels/formulas.hpp"
 
 namespace ttt::formula {
 
-/// w − η g/(n + 1): the clipped inner step, n the norm of g's column.
-template <class T>
-TTT_HD T clipped_step(T w, T g, T norm, T rate) { return w - rate * g / (norm + T(1)); }
-
-/// The same for many numbers of a column.
+/// w* = w − η g/(n + 1): the clipped inner step of one column of g, n its norm.
 template <class T>
 struct ClippedStep {
   T factor;
@@ -18,7 +14,7 @@ struct ClippedStep {
   TTT_HD T operator()(T w, T g) const { return w - factor * g; }
 };
 
-/// G = −η [ U/(n+1) − g·Σ(g ⊙ U) / (n(n+1)²) ] of one column, with `along` = Σ(g ⊙ U); the second term is 0 where n is.
+/// D = −η [ U/(n+1) − g·Σ(g ⊙ U) / (n(n+1)²) ] of one column, with `along` = Σ(g ⊙ U); the second term is 0 where n is.
 template <class T>
 struct ClippedStepPull {
   T of_U, of_g;
@@ -30,8 +26,8 @@ struct ClippedStepPull {
   TTT_HD T operator()(T U, T g) const { return U * of_U + g * of_g; }
 };
 
-/// (P, R) = (e S(z2), e z1 S'(z2)): the cotangents of z1 and z2 from that, e, of z1 S(z2). For the inner gradient of a GLU,
-/// which is kᵀ (P, R), and for the way back of the answer o = y1 S(y2).
+/// (P, R) = (e S(z2), e z1 S'(z2)): the cotangents of z1 and z2 from that, e, of z1 S(z2). With e = −c·v for the inner
+/// gradient of a GLU, g = kᵀ (P, R); with ō for the way back of the answer o = y1 S(y2), to ȳ1 and ȳ2.
 template <class T>
 struct GluTerms {
   T P, R;
@@ -41,7 +37,7 @@ struct GluTerms {
     R = e * z1 * s.first;
   }
 };
-/// From (P̄, R̄): the same terms again, z̄1 = R̄ e S'(z2), z̄2 = P̄ e S'(z2) + R̄ e z1 S''(z2), ē = P̄ S(z2) + R̄ z1 S'(z2).
+/// From (P̄, R̄) = k (D1, D2): the same terms again, z̄1 = R̄ e S'(z2), z̄2 = P̄ e S'(z2) + R̄ e z1 S''(z2), ē = Ḋ = P̄ S(z2) + R̄ z1 S'(z2).
 template <class T>
 struct GluTermsPull {
   T P, R, z1_bar, z2_bar, e_bar;

@@ -35,11 +35,11 @@ TokenMixer<T> linear_attention() {
   return {"linear attention",
           [](std::int64_t channels, std::int64_t heads) { return std::make_shared<Attention<T>>(channels, heads, Attention<T>::Kind::linear); }};
 }
-/// True for an inner model that cannot be made without a grid of tokens.
+/// True for an inner model that cannot be made without a grid of tokens. Throws what else the model refuses.
 template <class T>
-bool needs_grid(const inner::Factory<T>& model) {
+bool needs_grid(const inner::Factory<T>& model, const InnerLayerOptions& layer = {}) {
   try {
-    model({.width = 8, .grid_height = 0, .grid_width = 0});
+    model({.width = 8, .ratio = layer.ratio, .layers = layer.layers, .grid_height = 0, .grid_width = 0});
     return false;
   } catch (const ShapeError&) {
     return true;
@@ -50,19 +50,20 @@ template <class T = float>
 TokenMixer<T> inner_training(const std::string& name, inner::Factory<T> model, InnerOptions<T> options = {}, InnerLayerOptions layer = {}) {
   std::string text = concat("inner training of ", name);
   if (layer.ratio > 0) text += concat(" r", layer.ratio);
-  if (name == "mlp") text += concat(" l", layer.layers);
+  if (name == "mlp" || layer.layers > 0) text += concat(" l", layer.layers > 0 ? layer.layers : 2);
   text += concat(", ", options, ", W0 deviation ", layer.deviation);
   if (layer.dynamic_rate) text += ", dynamic rate";
   if (layer.learned_rate) text += ", learned rate";
   if (!layer.qkv_bias) text += ", no bias";
-  const bool on_grid = needs_grid<T>(model);
+  const bool on_grid = needs_grid<T>(model, layer);
   return {text,
           [model = std::move(model), options = std::move(options), layer](std::int64_t channels, std::int64_t heads) {
             return std::make_shared<InnerTrainingLayer<T>>(channels, heads, model, options, layer);
           },
           on_grid};
 }
-/// The same with one of the papers' models. Throws Error for an unknown name, listing those there are.
+/// The same with one of the papers' models. Throws Error for an unknown name, listing those there are, and for a `ratio` or
+/// `layers` that the model does not have.
 template <class T = float>
 TokenMixer<T> inner_training(const std::string& model, InnerOptions<T> options = {}, InnerLayerOptions layer = {}) {
   return inner_training<T>(model, inner::factory<T>(model), std::move(options), layer);

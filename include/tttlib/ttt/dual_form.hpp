@@ -40,6 +40,15 @@ Tensor<T> position_rates(const InnerOptions<T>& o, std::int64_t n, Device device
   return slice(o.position_rate, 0, 0, n);
 }
 
+/// n copies of every image, next to each other: x [B, …] -> [B·n, …].
+template <class T>
+Tensor<T> repeat_images(const Tensor<T>& x, std::int64_t n) {
+  Shape copies = x.shape(), joined = x.shape();
+  copies.insert(1, n);
+  joined[0] *= n;
+  return reshape(expand(unsqueeze(x, 1), copies), joined);
+}
+
 /// 1 on and below the diagonal, a constant: [n, n].
 template <class T>
 Tensor<T> lower_triangle(std::int64_t n, Device device) {
@@ -57,14 +66,6 @@ template <class T>
 InnerResult<T> causal_sequential(const InnerModel<T>& model, const InnerState<T>& at, const Tensor<T>& q, const InnerData<T>& data,
                                  const InnerOptions<T>& options) {
   const std::int64_t B = q.size(0), H = q.size(1), n = q.size(2);
-  const auto copies = [&](const Tensor<T>& x) {  // [B, …] -> [B·n, …]
-    Shape shape = x.shape();
-    shape.insert(1, n);
-    const Tensor<T> repeated = expand(unsqueeze(x, 1), shape);  // [B, n, …]
-    shape.erase(0);
-    shape[0] = B * n;
-    return reshape(repeated, shape);
-  };
   const auto last_copy = [&](const Tensor<T>& x) {  // [B·n, …] -> [B, …]
     Shape shape = x.shape();
     shape[0] = n;
@@ -74,9 +75,9 @@ InnerResult<T> causal_sequential(const InnerModel<T>& model, const InnerState<T>
   InnerState<T> state = at;
   for (Tensors<T>* list : {&state.w, &state.momentum, &state.start})
     for (Tensor<T>& x : *list)
-      if (x.defined()) x = copies(x);
+      if (x.defined()) x = detail::repeat_images(x, n);
   const Tensor<T> past = reshape(detail::lower_triangle<T>(n, q.device()), {1, n, 1, n});                    // [1, n, 1, n]
-  InnerData<T> everybody{copies(data.k), copies(data.v), {}};                                                // [B·n, H, n, d]
+  InnerData<T> everybody{detail::repeat_images(data.k, n), detail::repeat_images(data.v, n), {}};            // [B·n, H, n, d]
   const Tensors<T> rates = data.rates.empty() ? Tensors<T>{full<T>({B, H, n}, 1, q.device())} : data.rates;
   for (const Tensor<T>& r : rates) everybody.rates.push_back(reshape(mul(unsqueeze(r, 1), past), {B * n, H, n}));
   InnerOptions<T> scaled = options;
@@ -98,6 +99,7 @@ InnerResult<T> causal_sequential(const InnerModel<T>& model, const InnerState<T>
 template <class T>
 InnerResult<T> causal_dual(const InnerModel<T>& model, const InnerState<T>& at, const Tensor<T>& q, const InnerData<T>& data,
                            const InnerOptions<T>& options) {
+  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // as in the model itself, whose linear maps are made here
   const std::int64_t B = q.size(0), H = q.size(1), n = q.size(2);
   const auto plain = [&](std::size_t i, const Tensor<T>& x) { return apply_linear_map(model.maps[i], x, at.w); };
   Tensors<T> inputs(model.maps.size());  // X of each map: [B, H, n, in]

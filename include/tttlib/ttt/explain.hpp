@@ -7,17 +7,6 @@
 
 namespace ttt {
 
-namespace detail {
-/// n copies of every image, next to each other: x [B, H, …] -> [B·n, H, …].
-template <class T>
-Tensor<T> repeat_images(const Tensor<T>& x, std::int64_t n) {
-  Shape copies = x.shape(), joined = x.shape();
-  copies.insert(1, n);
-  joined[0] *= n;
-  return reshape(expand(unsqueeze(x, 1), copies), joined);
-}
-}  // namespace detail
-
 /// Size of every token's share of the inner gradient at W0, G_i = ‖∂ℓ_i/∂W‖ over all trained weights: -> [B, H, N].
 /// ℓ_i is the token's own term of the loss, times its rate where tokens have rates. Throws Error for a loss that is not a sum over tokens.
 template <class T>

@@ -1,6 +1,7 @@
 #pragma once
 /// What an inner training checks before it starts, so that a mistake is told once and in its own words.
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -9,13 +10,19 @@
 
 namespace ttt {
 
-/// Throws Error for a rate, momentum or weight decay that is not finite, for position
-/// rates without a causal chunk; ShapeError for a negative number of epochs.
+/// Throws Error for a rate, momentum or weight decay that is not finite, for acts of your own beside chunks or segments, for
+/// position rates without a causal chunk; ShapeError for a negative number of epochs.
 template <class T>
 void require_sound(const InnerOptions<T>& o) {
   const std::pair<const char*, double> numbers[] = {{"rate", o.rate}, {"momentum", o.momentum}, {"weight_decay", o.weight_decay}};
   for (const auto& entry : numbers)
     if (!std::isfinite(entry.second)) fail<Error>("inner_train", concat(entry.first, " is not finite: ", entry.first, " ", entry.second));
+  InnerOptions<T> by_chunks = o;
+  by_chunks.schedule.acts.clear();
+  by_chunks.schedule.reversed = false;
+  if (!o.schedule.acts.empty() && !by_chunks.schedule.is_plain())
+    fail<Error>("inner_train", concat("acts of your own replace chunks, segments and the order of reading: ", o.schedule.acts.size(), " acts beside ",
+                                      by_chunks), "leave those at their defaults");
   bool causal = o.schedule.acts.empty() && o.schedule.read == Schedule::Read::causal;
   for (const InnerAct& act : o.schedule.acts) causal = causal || act.kind == InnerAct::Kind::causal;
   if (o.position_rate.defined() && !causal)
@@ -23,12 +30,18 @@ void require_sound(const InnerOptions<T>& o) {
   if (o.epochs < 0) fail<ShapeError>("inner_train", concat("number of epochs must not be negative: epochs ", o.epochs));
 }
 
+/// Whether two tensors [B, H, N, ..] are of the same tokens.
+template <class T>
+bool same_tokens(const Tensor<T>& a, const Tensor<T>& b) {
+  return std::equal(a.shape().begin(), a.shape().begin() + 3, b.shape().begin());
+}
+
 /// Throws ShapeError unless weights, keys, values and rates fit together.
 template <class T>
 void require_fit(const InnerModel<T>& model, const Tensors<T>& w0, const Tensor<T>& k, const Tensor<T>& v, const InnerOptions<T>& o) {
   const char* op = "inner_train";
   require_sound(o);
-  if (k.dim() != 4 || v.dim() != 4 || Shape(k.shape().begin(), k.shape().begin() + 3) != Shape(v.shape().begin(), v.shape().begin() + 3))
+  if (k.dim() != 4 || v.dim() != 4 || !same_tokens(k, v))
     fail<ShapeError>(op, concat("needs k and v [B, H, N, d] with the same B, H, N: k ", k.shape(), ", v ", v.shape()));
   if (w0.size() != model.parameters.size())
     fail<ShapeError>(op, concat("inner model ", model.name, " has ", model.parameters.size(), " weights: w0 holds ", w0.size()));

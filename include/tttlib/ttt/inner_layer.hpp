@@ -14,8 +14,8 @@ struct InnerLayerOptions {
   bool dynamic_rate = false;  // weight each token's term by sigmoid(x W_η + b_η), one weight per token and head
   bool learned_rate = false;  // one learned factor of η per head, 1 at the start
   double deviation = 0.02;    // of the inner weights at the start
-  double ratio = 0;           // hidden width of the inner model over d; 0: the model's usual one
-  std::int64_t layers = 2;    // of the inner model "mlp"
+  double ratio = 0;           // hidden width of the inner model over d, where it is free; 0: the model's usual one
+  std::int64_t layers = 0;    // of the inner model "mlp"; 0: 2
 };
 
 /// q, k, v = Linear(x) in H heads; the inner model learns (k, v) by the options' schedule and answers q; Linear.
@@ -73,16 +73,11 @@ class InnerTrainingLayer : public Module<T> {
     InnerOptions<T> now = options;
     if (rate) now.token_rates = {permute(reshape(sigmoid((*rate)(x)), {B, N, heads_}), {0, 2, 1})};        // [B, H, N]
     if (head_rate.defined()) now.head_rate = head_rate;                                                    // [H]
-    return {model_for(x.size(1), x.size(2)), w0, to_heads(parts[0]), to_heads(parts[1]), to_heads(parts[2]), now};
+    const auto heads = [&](const Tensor<T>& part) { return detail::to_heads(part, heads_); };               // [B, H, N, d]
+    return {model_for(x.size(1), x.size(2)), w0, heads(parts[0]), heads(parts[1]), heads(parts[2]), now};
   }
 
  private:
-  /// [B, h, w, C] -> [B, H, N, d], a view.
-  Tensor<T> to_heads(const Tensor<T>& x) const {
-    const Tensor<T> tokens = reshape(x, {x.size(0), x.size(1) * x.size(2), heads_, channels_ / heads_});  // [B, N, H, d]
-    return permute(tokens, {0, 2, 1, 3});
-  }
-
   inner::Factory<T> make_;
   InnerLayerOptions layer_;
   std::int64_t channels_, heads_;

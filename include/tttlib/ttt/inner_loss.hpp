@@ -11,7 +11,7 @@
 #include <typeinfo>
 #include <vector>
 
-#include "tttlib/ops/reduce.hpp"
+#include "tttlib/ops/composed/loss.hpp"
 
 namespace ttt {
 
@@ -97,21 +97,19 @@ inline constexpr Named dot{"dot", true, []<class T>(const Tensor<T>& p, const Te
 }};
 /// (1/(2n√d)) Σ ‖V̂ − V‖²
 inline constexpr Named mse{"mse", true, []<class T>(const Tensor<T>& p, const Tensor<T>& v, const Tensor<T>& weights) {
-  return mul(weighted_sum(square(sub(p, v)), weights), token_scale(v) / 2);
+  return mul(weighted_sum(mse_loss(p, v, Reduce::none), weights), token_scale(v) / 2);
 }};
 /// sqrt((1/(n√d)) Σ ‖V̂ − V‖²), weights inside the root
 inline constexpr Named rmse{"rmse", false, []<class T>(const Tensor<T>& p, const Tensor<T>& v, const Tensor<T>& weights) {
-  return sqrt(mul(weighted_sum(square(sub(p, v)), weights), token_scale(v)));
+  return sqrt(mul(weighted_sum(mse_loss(p, v, Reduce::none), weights), token_scale(v)));
 }};
 /// (1/(n√d)) Σ |V̂ − V|: its mixed derivative ∂²L/∂V̂∂V is 0, so W_V learns nothing through the inner step
 inline constexpr Named mae{"mae", true, []<class T>(const Tensor<T>& p, const Tensor<T>& v, const Tensor<T>& weights) {
-  return mul(weighted_sum(abs(sub(p, v)), weights), token_scale(v));
+  return mul(weighted_sum(l1_loss(p, v, Reduce::none), weights), token_scale(v));
 }};
 /// (1/(n√d)) Σ ℓ(V̂ − V), ℓ(x) = x²/2 if |x| < 1, else |x| − 1/2
 inline constexpr Named smooth_l1{"smooth_l1", true, []<class T>(const Tensor<T>& p, const Tensor<T>& v, const Tensor<T>& weights) {
-  const Tensor<T> x = sub(p, v), size = abs(x);                                                             // [.., n, d]
-  const Tensor<T> terms = where(lt(size, ones_like(size)), mul(square(x), 0.5), add(size, -0.5));           // [.., n, d]
-  return mul(weighted_sum(terms, weights), token_scale(v));
+  return mul(weighted_sum(smooth_l1_loss(p, v, 1, Reduce::none), weights), token_scale(v));
 }};
 
 /// −Σ V̂·V, without a factor (LaCT)
@@ -120,13 +118,15 @@ inline constexpr Named dot_sum{"dot_sum", true, []<class T>(const Tensor<T>& p, 
 }};
 /// ½ Σ ‖V̂ − V‖², without a factor (TTT-Linear, TTT-MLP)
 inline constexpr Named l2_sum{"l2_sum", true, []<class T>(const Tensor<T>& p, const Tensor<T>& v, const Tensor<T>& weights) {
-  return mul(weighted_sum(square(sub(p, v)), weights), 0.5);
+  return mul(weighted_sum(mse_loss(p, v, Reduce::none), weights), 0.5);
 }};
 
-/// The ViT³ block's loss −(s/n) Σ V̂·V with s = 9^(−1/2) in every branch, as in the reference implementation.
+/// The ViT³ block's loss −(s/n) Σ V̂·V with s = 9^(−1/2) in every branch, as in the reference implementation (docs/derivation.md, section 6).
 inline constexpr double block_scale = 1.0 / 3.0;
+/// A block's inner step as kernels take it.
+inline constexpr TttStep block_step{.rate = 1, .loss_scale = block_scale};
 inline constexpr Named block_dot{"block_dot", true, []<class T>(const Tensor<T>& p, const Tensor<T>& v, const Tensor<T>& weights) {
-  return mul(weighted_sum(mul(p, v), weights), static_cast<Wide<T>>(-block_scale / static_cast<double>(v.size(-2))));
+  return mul(weighted_sum(mul(p, v), weights), static_cast<Wide<T>>(-block_step.c(v.size(-2))));
 }};
 
 /// Every loss of this file.

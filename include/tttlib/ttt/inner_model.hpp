@@ -47,7 +47,11 @@ struct InnerModel {
   std::vector<InnerLinearMap> maps;
   std::function<Tensor<T>(const Tensor<T>& x, const Tensors<T>& w, const InnerLinear<T>& linear)> by_maps;
 
-  Tensor<T> operator()(const Tensor<T>& x, const Tensors<T>& w) const { return apply(x, w); }
+  /// In training and in answering alike, products of the inner model never round their operands.
+  Tensor<T> operator()(const Tensor<T>& x, const Tensors<T>& w) const {
+    const MatmulPrecisionGuard in_float(MatmulPrecision::float32);
+    return apply(x, w);
+  }
 
   /// Weights W0 to start learning from: [H, …] each. Normal ones have the given deviation, cut at ±2.
   Tensors<T> initial_weights(std::int64_t heads, double deviation = 0.02) const {

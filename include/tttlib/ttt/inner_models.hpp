@@ -139,8 +139,8 @@ InnerModel<T> dwconv3x3(std::int64_t d, std::int64_t height, std::int64_t width)
 /// What a lookup by name may need to know.
 struct Options {
   std::int64_t width = 0;                        // d, the head's width
-  double ratio = 0;                              // hidden width / d; 0: the model's usual one, 1 (ttt_mlp: 4)
-  std::int64_t layers = 2;                       // of "mlp"
+  double ratio = 0;                              // hidden width / d where it is free; 0: the model's usual one, 1 (ttt_mlp: 4)
+  std::int64_t layers = 0;                       // of "mlp"; 0: 2
   std::int64_t grid_height = 0, grid_width = 0;  // of the tokens, for convolutions
 };
 
@@ -148,17 +148,32 @@ struct Options {
 template <class T>
 using Factory = std::function<InnerModel<T>(const Options&)>;
 
-/// Every inner model by its name.
+/// Whether the model of that name has a hidden width to choose; in the others every layer is d wide.
+inline bool has_hidden_width(const std::string& name) {
+  for (const char* known : {"mlp", "mlp_l2", "mlp_l3", "swiglu", "mlp_residual", "mlp_w2_identity", "ttt_mlp"})
+    if (name == known) return true;
+  return false;
+}
+/// Throws Error for options that the model of that name could not follow.
+inline void require_choices(const std::string& name, const Options& o) {
+  if (!(o.ratio >= 0) || !std::isfinite(o.ratio)) fail<Error>("inner::make", concat("a hidden width must be positive: ratio ", o.ratio));
+  if (o.ratio != 0 && o.ratio != 1 && !has_hidden_width(name))
+    fail<Error>("inner::make", concat("inner model ", name, " has no hidden width: ratio ", o.ratio), "leave ratio at 0");
+  if (o.layers != 0 && name != "mlp")
+    fail<Error>("inner::make", concat("inner model ", name, " has no choice of layers: layers ", o.layers), "\"mlp\" has one, 2 or 3");
+}
+
+/// Every inner model by its name. They throw Error for a `ratio` or `layers` that the model does not have.
 template <class T = float>
 std::vector<std::pair<std::string, Factory<T>>> all() {
   const auto hidden = [](const Options& o, double usual) {
     const auto n = static_cast<std::int64_t>(std::llround((o.ratio > 0 ? o.ratio : usual) * static_cast<double>(o.width)));
     return std::max<std::int64_t>(n, 1);
   };
-  return {
+  std::vector<std::pair<std::string, Factory<T>>> models{
       {"fc", [](const Options& o) { return fc<T>(o.width); }},
       {"silu_fc", [](const Options& o) { return silu_fc<T>(o.width); }},
-      {"mlp", [=](const Options& o) { return mlp<T>(o.width, hidden(o, 1), o.layers); }},
+      {"mlp", [=](const Options& o) { return mlp<T>(o.width, hidden(o, 1), o.layers == 0 ? 2 : o.layers); }},
       {"mlp_l2", [=](const Options& o) { return mlp<T>(o.width, hidden(o, 1), 2); }},
       {"mlp_l3", [=](const Options& o) { return mlp<T>(o.width, hidden(o, 1), 3); }},
       {"glu", [](const Options& o) { return glu<T>(o.width); }},
@@ -171,6 +186,12 @@ std::vector<std::pair<std::string, Factory<T>>> all() {
       {"ttt_linear", [](const Options& o) { return ttt_linear<T>(o.width); }},
       {"ttt_mlp", [=](const Options& o) { return ttt_mlp<T>(o.width, hidden(o, 4)); }},
   };
+  for (auto& [name, make] : models)
+    make = [name = name, make = std::move(make)](const Options& o) {
+      require_choices(name, o);
+      return make(o);
+    };
+  return models;
 }
 /// The maker of models of that name. Throws Error for an unknown one, listing those there are.
 template <class T = float>

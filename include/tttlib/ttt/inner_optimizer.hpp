@@ -66,7 +66,7 @@ Tensor<T> keep_unit_norms(const Tensor<T>& w, const Tensor<T>& w0) {
 }
 
 /// An orthogonal-like matrix with g's singular vectors: five steps X ← aX + (bA + cA²)X, A = XXᵀ, from g/(‖g‖ + 1e-7).
-///   g [.., m, n] -> same shape. Coefficients: one triple (Muon), or one per step, as in family.md 3.3 (LaCT).
+///   g [.., m, n] -> same shape. Coefficients: one triple (Muon), or one per step (LaCT, arXiv 2505.23884).
 template <class T>
 Tensor<T> newton_schulz(const Tensor<T>& g, NewtonSchulz kind = NewtonSchulz::constant) {
   static constexpr std::array<double, 3> constant{3.4445, -4.7750, 2.0315};

@@ -35,7 +35,7 @@ struct Schedule {
   bool reversed = false;            // from the last token to the first
   std::int64_t segment = 0;         // tokens per segment, the last one may be shorter; 0: all
   Between between = Between::carry;
-  std::vector<InnerAct> acts = {};  // a list of your own instead of chunks and segments
+  std::vector<InnerAct> acts = {};  // a list of your own instead of chunks, segments and `read`
 
   /// The acts on that many tokens, in order; positions count along the scan, so a reversed one starts at the last token.
   std::vector<InnerAct> plan(std::int64_t tokens) const {

@@ -21,6 +21,12 @@ struct InnerTask {
 };
 
 namespace detail {
+/// Channels of H heads side by side as heads: [B, h, w, H·d] -> [B, H, N, d], a view.
+template <class T>
+Tensor<T> to_heads(const Tensor<T>& x, std::int64_t H) {
+  const Tensor<T> tokens = reshape(x, {x.size(0), x.size(1) * x.size(2), H, x.size(3) / H});  // [B, N, H, d]
+  return permute(tokens, {0, 2, 1, 3});
+}
 /// One step on a causal chunk. Throws Error if the dual form is asked for and not possible, or more than one step is.
 template <class T>
 InnerResult<T> causal_chunk(const InnerModel<T>& model, const InnerState<T>& state, const Tensor<T>& q, const InnerData<T>& data,
@@ -43,10 +49,13 @@ InnerResult<T> inner_scan(const InnerModel<T>& model, InnerState<T> state, const
                           const Tensor<T>& v, const InnerOptions<T>& options = {}) {
   using Kind = InnerAct::Kind;
   Scope scope("inner_scan");
-  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // the inner step never rounds its operands
   require_sound(options);
-  if (q.dim() != 4 || k.dim() != 4 || q.size(2) != k.size(2))
-    fail<ShapeError>("inner_scan", concat("needs q and k [B, H, N, d] with as many tokens: q ", q.shape(), ", k ", k.shape()));
+  if (q.dim() != 4 || k.dim() != 4 || !same_tokens(q, k))
+    fail<ShapeError>("inner_scan", concat("needs q and k [B, H, N, d] with the same B, H, N: q ", q.shape(), ", k ", k.shape()));
+  for (const Tensor<T>& w : state.w)
+    if (w.dim() < 2 || w.size(0) != k.size(0) || w.size(1) != k.size(1))
+      fail<ShapeError>("inner_scan", concat("the state is of other images or heads, its weights must be [B, H, ..]: w ", w.shape(),
+                                            ", k ", k.shape()));
   const bool reversed = options.schedule.reversed;
   const auto in_order = [&](const Tensor<T>& x, std::int64_t axis) { return reversed ? flip(x, axis) : x; };
   InnerData<T> data{in_order(k, -2), in_order(v, -2), {}};               // [B, H, N, d]

@@ -60,7 +60,7 @@ Tensors<T> inner_gradient(const InnerModel<T>& model, const InnerLoss<T>& loss, 
 /// tokens ⌊bN/n⌋ to ⌊(b+1)N/n⌋. Throws ShapeError if there are more batches than tokens.
 template <class T>
 InnerState<T> inner_update(const InnerModel<T>& model, InnerState<T> state, const InnerData<T>& data, const InnerOptions<T>& options) {
-  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // the inner step never rounds its operands
+  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // as in the model itself: the losses' products, and Newton-Schulz
   const std::int64_t tokens = data.k.size(-2), batches = options.batches;
   if (batches < 1 || batches > tokens)
     fail<ShapeError>("inner_train", concat("number of batches must lie in [1, tokens]: batches ", batches, ", tokens ", tokens));

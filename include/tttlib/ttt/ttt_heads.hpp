@@ -40,20 +40,22 @@ struct TttTasks {
 
 namespace detail {
 
-/// [B, h, w, n·d] -> [B, n, N, d], a view.
-template <class T>
-Tensor<T> to_heads(const Tensor<T>& x, std::int64_t n) {
-  const Tensor<T> tokens = reshape(x, {x.size(0), x.size(1) * x.size(2), n, x.size(3) / n});  // [B, N, n, d]
-  return permute(tokens, {0, 2, 1, 3});
-}
 /// Throws ShapeError unless qkv is [B, h, w, 3C + 3d] for these weights.
 template <class T>
 void require_buffer(const Tensor<T>& qkv, const TttWeights<T>& w0) {
   if (qkv.dim() != 4 || qkv.size(3) != 3 * (w0.heads() + 1) * w0.width())
     fail<ShapeError>("ttt_heads", concat("needs q, k, v of all heads [B, h, w, 3(H + 1)d]: qkv ", qkv.shape(), ", w1 ", w0.w1.shape()));
 }
-/// Where the parts of [B, h, w, 3C + 3d] end: q, k, v of the H heads, then of the extra head.
-inline std::vector<std::int64_t> qkv_sizes(std::int64_t C, std::int64_t d) { return {C, C, C, d, d, d}; }
+/// The parts of a buffer, views as the kernels take them: `kinds` × [B, H, N, d] of the H heads, then as many × [B, h, w, d] of the extra
+/// head. With q, k, v it is [B, h, w, 3C + 3d], with answers alone [B, h, w, C + d].
+template <class T>
+Tensors<T> head_parts(const Tensor<T>& buffer, std::int64_t H, std::int64_t d, std::size_t kinds) {
+  std::vector<std::int64_t> widths(2 * kinds, d);
+  std::fill_n(widths.begin(), kinds, H * d);
+  Tensors<T> parts = split(buffer, widths, -1);                                                // [B, h, w, C] and [B, h, w, d] each
+  for (std::size_t i = 0; i < kinds; ++i) parts[i] = to_heads(parts[i], H);                    // [B, H, N, d]
+  return parts;
+}
 
 }  // namespace detail
 
@@ -62,11 +64,11 @@ template <class T>
 TttTasks<T> ttt_tasks(const Tensor<T>& qkv, const TttWeights<T>& w0) {
   detail::require_buffer(qkv, w0);
   const std::int64_t H = w0.heads(), d = w0.width();
-  const Tensors<T> parts = split(qkv, detail::qkv_sizes(H * d, d), -1);                        // 3 × [B, h, w, C], 3 × [B, h, w, d]
+  const Tensors<T> parts = detail::head_parts(qkv, H, d, 3);                                   // 3 × [B, H, N, d], 3 × [B, h, w, d]
   const InnerOptions<T> options{.loss = losses::block_dot, .clip = true};
   using detail::to_heads;
   return {{inner::glu<T>(d), {reshape(w0.w1, {H, d, d}), reshape(w0.w2, {H, d, d})},           // W0: 2 × [H, d, d]
-           to_heads(parts[0], H), to_heads(parts[1], H), to_heads(parts[2], H), options},
+           parts[0], parts[1], parts[2], options},
           {inner::dwconv3x3<T>(d, qkv.size(1), qkv.size(2)), {unsqueeze(w0.w3, 0)},            // W0: [1, d, 1, 3, 3]
            to_heads(parts[3], 1), to_heads(parts[4], 1), to_heads(parts[5], 1), options}};
 }
@@ -78,7 +80,6 @@ Tensor<T> ttt_heads_by_ops(const Tensor<T>& qkv, const TttWeights<T>& w0, bool n
     const TttWeights<Wide<T>> wide{cast<Wide<T>>(w0.w1), cast<Wide<T>>(w0.w2), cast<Wide<T>>(w0.w3)};
     return cast<T>(ttt_heads_by_ops(cast<Wide<T>>(qkv), wide, nested));
   }
-  const MatmulPrecisionGuard in_float(MatmulPrecision::float32);  // the inner step never rounds its operands
   const TttTasks<T> tasks = ttt_tasks(qkv, w0);
   const InnerTask<T>&glu = tasks.glu, &conv = tasks.conv;
   const Shape all{qkv.size(0), qkv.size(1), qkv.size(2), w0.heads() * w0.width()}, one{all[0], all[1], all[2], w0.width()};
@@ -94,20 +95,6 @@ Tensor<T> ttt_heads_by_ops(const Tensor<T>& qkv, const TttWeights<T>& w0, bool n
   return cat<T>({reshape(permute(o1, {0, 2, 1, 3}), all), o2}, -1);
 }
 
-namespace detail {
-
-/// Views of the parts of a buffer as the kernels take them; `x` is [B, h, w, 3C + 3d] or [B, h, w, C + d].
-template <class T>
-std::vector<Tensor<T>> head_views(const Tensor<T>& x, std::int64_t H, std::int64_t d, std::int64_t kinds) {
-  const NoGradGuard guard;
-  std::vector<Tensor<T>> views;
-  for (std::int64_t i = 0; i < kinds; ++i) views.push_back(to_heads(slice(x, -1, i * H * d, (i + 1) * H * d), H));                      // [B, H, N, d]
-  for (std::int64_t i = 0; i < kinds; ++i) views.push_back(slice(x, -1, (kinds * H + i) * d, (kinds * H + i + 1) * d));                 // [B, h, w, d]
-  return views;
-}
-
-}  // namespace detail
-
 /// The same by kernels that keep a head's step in cache and read the buffer by strides; a fused twin of the closed form.
 ///   qkv [B, h, w, 3C + 3d] -> [B, h, w, C + d].
 template <class T>
@@ -115,7 +102,7 @@ Tensor<T> ttt_heads_fused(const Tensor<T>& qkv, const TttWeights<T>& w0) {
   Scope scope("inner_step");
   detail::require_buffer(qkv, w0);
   const std::int64_t H = w0.heads(), d = w0.width(), B = qkv.size(0), h = qkv.size(1), w = qkv.size(2), N = h * w;
-  const TttStep step{.rate = 1, .loss_scale = losses::block_scale};
+  const TttStep step = losses::block_step;
   const Tensors<T> xs{contiguous(qkv), reshape(w0.w1, {H, d, d}), reshape(w0.w2, {H, d, d}), reshape(w0.w3, {1, d, 3, 3})};
   for (const Tensor<T>& x : xs) require_same_device("ttt_heads", xs[0], x);
   const bool kept = is_recorded(xs);  // inner gradients are kept for the way back only
@@ -124,10 +111,11 @@ Tensor<T> ttt_heads_fused(const Tensor<T>& qkv, const TttWeights<T>& w0) {
   Tensor<Wide<T>> g1, g2;
   if (kept) g1 = Tensor<Wide<T>>(Shape{B, H, d, 2 * d}, device), g2 = Tensor<Wide<T>>(Shape{B, 9, d}, device);
   {
-    const std::vector<Tensor<T>> in = detail::head_views(xs[0], H, d, 3);
-    std::vector<Tensor<T>> out = detail::head_views(o, H, d, 1);
-    backend::ttt_glu<T>(view(in[0]), view(in[1]), view(in[2]), view(xs[1]), view(xs[2]), step, kept ? g1.data() : nullptr, mutable_view(out[0]));
-    backend::ttt_dwconv<T>(view(in[3]), view(in[4]), view(in[5]), view(xs[3]), step, kept ? g2.data() : nullptr, mutable_view(out[1]));
+    const NoGradGuard guard;
+    const Tensors<T> in = detail::head_parts(xs[0], H, d, 3);
+    Tensors<T> out = detail::head_parts(o, H, d, 1);
+    backend::ttt_glu<T>({view(in[0]), view(in[1]), view(in[2]), view(xs[1]), view(xs[2])}, step, kept ? g1.data() : nullptr, mutable_view(out[0]));
+    backend::ttt_dwconv<T>({view(in[3]), view(in[4]), view(in[5]), view(xs[3])}, step, kept ? g2.data() : nullptr, mutable_view(out[1]));
   }
   count_macs(B * (6 * H * N * d * d + 18 * N * d));
   const auto definition = [H, d](const Tensors<T>& x) {
@@ -136,12 +124,13 @@ Tensor<T> ttt_heads_fused(const Tensor<T>& qkv, const TttWeights<T>& w0) {
   const auto fast_rule = [=](const Call<T>& c, const std::vector<bool>&) {
     Tensors<T> dx;
     for (std::size_t i = 0; i < 4; ++i) dx.emplace_back(c.shape(i), c.g.device());
-    const std::vector<Tensor<T>> in = detail::head_views(c.in(0), H, d, 3), cotangent = detail::head_views(contiguous(c.g), H, d, 1);
-    std::vector<Tensor<T>> out = detail::head_views(dx[0], H, d, 3);
-    backend::ttt_glu_pull<T>(view(in[0]), view(in[1]), view(in[2]), view(c.in(1)), view(c.in(2)), step, g1.data(), view(cotangent[0]),
-                             mutable_view(out[0]), mutable_view(out[1]), mutable_view(out[2]), mutable_view(dx[1]), mutable_view(dx[2]));
-    backend::ttt_dwconv_pull<T>(view(in[3]), view(in[4]), view(in[5]), view(c.in(3)), step, g2.data(), view(cotangent[1]), mutable_view(out[3]),
-                                mutable_view(out[4]), mutable_view(out[5]), mutable_view(dx[3]));
+    const NoGradGuard guard;
+    const Tensors<T> in = detail::head_parts(c.in(0), H, d, 3), o_bar = detail::head_parts(contiguous(c.g), H, d, 1);
+    Tensors<T> out = detail::head_parts(dx[0], H, d, 3);
+    backend::ttt_glu_pull<T>({view(in[0]), view(in[1]), view(in[2]), view(c.in(1)), view(c.in(2))}, step, g1.data(), view(o_bar[0]),
+                             {mutable_view(out[0]), mutable_view(out[1]), mutable_view(out[2]), mutable_view(dx[1]), mutable_view(dx[2])});
+    backend::ttt_dwconv_pull<T>({view(in[3]), view(in[4]), view(in[5]), view(c.in(3))}, step, g2.data(), view(o_bar[1]),
+                                {mutable_view(out[3]), mutable_view(out[4]), mutable_view(out[5]), mutable_view(dx[3])});
     return dx;
   };
   return fused<T>("ttt_heads", Operand(o), xs, definition, fast_rule);

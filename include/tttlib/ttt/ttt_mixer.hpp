@@ -43,7 +43,7 @@ Tensor<T> ttt_mixer(const Tensor<T>& x, const Affine<T>& norm, const Projection<
   Scope scope("mixer");
   const std::int64_t H = w0.heads(), d = w0.width(), C = H * d, B = x.size(0), h = x.size(1), w = x.size(2), N = h * w;
   const Device device = x.device();
-  const TttStep step{.rate = 1, .loss_scale = losses::block_scale};
+  const TttStep step = losses::block_step;
   const Tensors<T> xs{contiguous(x), qkv.weight, contiguous(qkv.bias), reshape(w0.w1, {H, d, d}), reshape(w0.w2, {H, d, d}),
                       reshape(w0.w3, {1, d, 3, 3}), proj.weight, contiguous(proj.bias), contiguous(norm.weight),
                       contiguous(norm.bias)};

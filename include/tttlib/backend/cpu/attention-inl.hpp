@@ -51,11 +51,11 @@ void attention(View<const T> q, View<const T> k, View<const T> v, T* log_sums, V
       const std::int64_t m = std::min(token_block, M - from), columns = whole_lanes<T>(m);
       load_tokens(k, b, h, from, m, width, keys);
       pack_panel(columns_of(keys, m, width, width), 0, m, columns, turned);                                        // kᵀ [d, m]
-      product_in_cache<T>(rows_of(x, n, width), turned, columns, nullptr, 0, s, columns);       // scores [n, m]
+      product_in_cache<false, T>(rows_of(x, n, width), turned, columns, s, columns);       // scores [n, m]
       running_softmax(n, m, columns, width, s, top, sum, out);
       load_tokens(v, b, h, from, m, width, keys);
       const MatrixRef<const T> weights{s, n, m, columns, 1};
-      product_in_cache<T>(weights, keys, width, out, width, out, width);                        // o [n, d] += weights · v
+      product_in_cache<true, T>(weights, keys, width, out, width);                        // o [n, d] += weights · v
     }
     for (std::int64_t i = 0; i < n; ++i)
       for (std::int64_t c = 0; c < width; ++c) out[i * width + c] /= sum[i];
@@ -101,8 +101,8 @@ void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<cons
         load_tokens(q, b, h, first, n, width, x);
         load_tokens(g, b, h, first, n, width, u);
         for (std::int64_t i = 0; i < n * width; ++i) x[i] *= scale;
-        product_in_cache<T>(rows_of(x, n, width), keys_turned, columns, nullptr, 0, P, columns);     // scores [n, m]
-        product_in_cache<T>(rows_of(u, n, width), values_turned, columns, nullptr, 0, S, columns);   // ō vᵀ [n, m]
+        product_in_cache<false, T>(rows_of(x, n, width), keys_turned, columns, P, columns);     // scores [n, m]
+        product_in_cache<false, T>(rows_of(u, n, width), values_turned, columns, S, columns);   // ō vᵀ [n, m]
         for (std::int64_t i = 0; i < n; ++i) {
           const T shift = log_sums[task * N + first + i], d = D[first + i];
           T *p = P + i * columns, *s = S + i * columns;
@@ -112,10 +112,10 @@ void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<cons
           }
         }
         const MatrixRef<const T> P_turned{P, m, n, 1, columns}, S_turned{S, m, n, 1, columns}, S_rows{S, n, m, columns, 1};
-        product_in_cache<T>(P_turned, u, width, out_v, width, out_v, width);                         // v̄ [m, d] += Pᵀ ō
-        product_in_cache<T>(S_turned, x, width, out_k, width, out_k, width);                         // k̄ [m, d] += S̄ᵀ q/√d
+        product_in_cache<true, T>(P_turned, u, width, out_v, width);                         // v̄ [m, d] += Pᵀ ō
+        product_in_cache<true, T>(S_turned, x, width, out_k, width);                         // k̄ [m, d] += S̄ᵀ q/√d
         T* to = out_q + first * width;
-        product_in_cache<T>(S_rows, keys, width, to, width, to, width);                              // q̄ [n, d] += S̄ k
+        product_in_cache<true, T>(S_rows, keys, width, to, width);                              // q̄ [n, d] += S̄ k
       }
       store_tokens(out_k, width, b, h, from, m, dk);
       store_tokens(out_v, width, b, h, from, m, dv);

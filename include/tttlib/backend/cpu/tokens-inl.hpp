@@ -25,27 +25,25 @@ struct Rows {
   std::int64_t row;
 };
 
-/// c = start + a·b for operands in cache: b [depth, columns] with rows of b_row numbers, columns whole registers. Meanwhile asks for what
-/// lies ahead.
-template <class T>
-void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, const Rows<T>& c,
-                      std::int64_t columns, Ahead<T> ahead = {}) {
+/// c = a·b, or with `add` c += a·b, for operands in cache: b [depth, columns] with rows of b_row numbers, columns whole registers. Meanwhile
+/// asks for what lies ahead.
+template <bool add, class T>
+void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const Rows<T>& c, std::int64_t columns, Ahead<T> ahead = {}) {
   ahead.spread((a.rows + kernel_rows - 1) / kernel_rows * (columns / (2 * lanes<T>) + 1));
   for (std::int64_t j = 0; j < columns;) {
     const bool two = columns - j >= 2 * lanes<T>;
     const std::int64_t step = two ? 2 * lanes<T> : lanes<T>;
     const MatrixRef<T> out{c.data + j, a.rows, step, c.row, 1};
-    const T* from = start ? start + j : nullptr;
-    if (two) gemm_panel<2>(a, b + j, b_row, from, start_row, out, ahead);
-    else gemm_panel<1>(a, b + j, b_row, from, start_row, out, ahead);
+    const T* start = add ? out.data : nullptr;
+    if (two) gemm_panel<2>(a, b + j, b_row, start, c.row, out, ahead);
+    else gemm_panel<1>(a, b + j, b_row, start, c.row, out, ahead);
     j += step;
   }
 }
 /// The same with contiguous rows of c.
-template <class T>
-void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, const T* start, std::int64_t start_row, T* c,
-                      std::int64_t columns, const Ahead<T>& ahead = {}) {
-  product_in_cache(a, b, b_row, start, start_row, Rows<T>{c, columns}, columns, ahead);
+template <bool add, class T>
+void product_in_cache(const MatrixRef<const T>& a, const T* b, std::int64_t b_row, T* c, std::int64_t columns, const Ahead<T>& ahead = {}) {
+  product_in_cache<add, T>(a, b, b_row, Rows<T>{c, columns}, columns, ahead);
 }
 /// Rows of `width` numbers, `stride` apart, transposed.
 template <class T>

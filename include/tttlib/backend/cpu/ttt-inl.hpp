@@ -1,8 +1,8 @@
 #pragma once
 /// The two kinds of heads of a ViT³ block, forward and backward through their inner step, one (image, head) at a time in
 /// cache (paper §4; derivation in docs/derivation.md).
-/// Legend: B images, H heads, N tokens, d head width, n tokens of a block; S = SiLU; c = loss_scale/N; η rate;
-/// U, G outer gradients of the trained weights and of the inner gradient.
+/// Legend: B images, H heads, N tokens, d head width, n tokens of a block; the symbols of that page's section 6: P, R, z, y, U, D, c and η as
+/// there, q, k, v, o, w, g in small letters; w* trained weights, U and D outer gradients of w* and g, x̄ (x_bar, dx) that of any other x.
 /// Multiply-accumulates per image and head: GLU 6·N·d² forward, 16·N·d² backward (4 of them to compute z and y again);
 /// convolution 18·N·d and 36·N·d. Bytes: q, k, v and o once each, their cotangents once each, and 2d² numbers per image and head for g.
 
@@ -20,7 +20,7 @@ inline namespace TTTLIB_KERNELS {
 template <class T>
 struct GluScratch {
   std::int64_t width;
-  T *x, *y, *out, *both, *other, *four, *weights, *sum, *gradient, *transposed;
+  T *x, *y, *out, *both, *other, *four, *weights, *U, *g, *transposed;
 
   explicit GluScratch(std::int64_t d) : width(whole_lanes<T>(d)) {
     const std::int64_t tokens = token_block * width, square = width * width;
@@ -29,7 +29,7 @@ struct GluScratch {
     x = take(tokens), y = take(tokens), out = take(tokens);       // [n, d] each: tokens that cannot stay where they are
     both = take(2 * tokens), other = take(2 * tokens);            // [n, 2d] each: z1 and z2, or their cotangents
     four = take(4 * tokens);                                      // [n, 4d]
-    weights = take(2 * square), sum = take(2 * square), gradient = take(2 * square);  // [d, 2d] each
+    weights = take(2 * square), U = take(2 * square), g = take(2 * square);  // [d, 2d] each
     transposed = take(4 * square);                                // [4d, d] or [2d, d]
   }
 };
@@ -72,37 +72,34 @@ void column_norms(const T* __restrict g, std::int64_t rows, std::int64_t columns
   for (std::int64_t c = 0; c < columns; ++c) norms[c] = std::sqrt(norms[c]);
 }
 
-/// w ← w − η g/(‖g‖ + 1) by columns: the clipped inner step. g and w [rows, columns].
+/// w becomes w* = w − η g/(‖g‖ + 1) by columns: the clipped inner step. g and w [rows, columns].
 template <class T>
 void clipped_step(const T* __restrict g, std::int64_t rows, std::int64_t columns, T rate, T* __restrict w) {
   std::vector<T> norms(static_cast<std::size_t>(columns));
   column_norms(g, rows, columns, norms.data());
+  std::vector<formula::ClippedStep<T>> steps;
+  for (const T norm : norms) steps.emplace_back(norm, rate);
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < columns; ++c)
-      w[r * columns + c] = formula::clipped_step(w[r * columns + c], g[r * columns + c], norms[static_cast<std::size_t>(c)], rate);
+      w[r * columns + c] = steps[static_cast<std::size_t>(c)](w[r * columns + c], g[r * columns + c]);
 }
 
-/// U ← G = −η [ U/(n+1) − g·Σ_rows(g ⊙ U) / (n(n+1)²) ] with n = ‖g‖ by columns: the cotangent of g from that of w.
-/// Where n = 0 the second term is 0. All [rows, columns].
+/// U becomes D by columns: the outer gradient of g from that of w*. Both, and g, [rows, columns].
 template <class T>
 void clipped_step_pull(const T* __restrict g, std::int64_t rows, std::int64_t columns, T rate, T* __restrict U) {
   std::vector<T> norms(static_cast<std::size_t>(columns)), along(static_cast<std::size_t>(columns), T(0));
   column_norms(g, rows, columns, norms.data());
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < columns; ++c) along[static_cast<std::size_t>(c)] += g[r * columns + c] * U[r * columns + c];
-  for (std::size_t c = 0; c < norms.size(); ++c) {
-    const formula::ClippedStepPull<T> pull(norms[c], along[c], rate);
-    norms[c] = pull.of_U, along[c] = pull.of_g;
-  }
+  std::vector<formula::ClippedStepPull<T>> pulls;
+  for (std::size_t c = 0; c < norms.size(); ++c) pulls.emplace_back(norms[c], along[c], rate);
   for (std::int64_t r = 0; r < rows; ++r)
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const auto i = static_cast<std::size_t>(c);
-      U[r * columns + c] = U[r * columns + c] * norms[i] + g[r * columns + c] * along[i];
-    }
+    for (std::int64_t c = 0; c < columns; ++c)
+      U[r * columns + c] = pulls[static_cast<std::size_t>(c)](U[r * columns + c], g[r * columns + c]);
 }
 
-/// z [n, 2d] = (z1, z2) → (P, R) = (e ⊙ S(z2), e ⊙ z1 ⊙ S'(z2)) with e = scale·x: for the inner gradient x = v and −c, for
-/// the way back of the answer x = ō and 1.
+/// z [n, 2d] = (z1, z2) → (P, R) = (e ⊙ S(z2), e ⊙ z1 ⊙ S'(z2)) with e = scale·x: for the inner gradient x = v and −c; for
+/// the way back of the answer, y → (ȳ1, ȳ2), x = ō and 1.
 template <class T>
 void glu_terms(const Rows<const T>& tokens, T scale, std::int64_t n, std::int64_t width, T* __restrict z) {
   const T* __restrict x = tokens.data;
@@ -137,106 +134,105 @@ void glu_terms_pull(const T* __restrict z, const Rows<const T>& values, const T*
     }
 }
 
-/// g = kᵀ(P, R), the inner gradient of one image and head: -> s.sum [d, 2d]. Expects w1 and w2 in s.weights; asks for q, which comes next.
+/// g = kᵀ (P, R) [d, 2d], the inner gradient of one image and head. Expects w1 and w2 in s.weights; asks for q, which comes next.
 template <class T>
-void glu_inner_gradient(const View<const T>& q, const View<const T>& k, const View<const T>& v, std::int64_t b, std::int64_t h, T c,
-                        const GluScratch<T>& s) {
-  const std::int64_t N = k.shape[2], d = s.width;
-  std::fill(s.sum, s.sum + 2 * d * d, T(0));
+void glu_inner_gradient(const GluOperands<const T>& x, std::int64_t b, std::int64_t h, T c, const GluScratch<T>& s, T* g) {
+  const std::int64_t N = x.k.shape[2], d = s.width;
+  std::fill(g, g + 2 * d * d, T(0));
   for (std::int64_t first = 0; first < N; first += token_block) {
     const std::int64_t n = std::min(token_block, N - first), next = first + n;
-    const MatrixRef<const T> keys = token_matrix(read_tokens(k, b, h, first, n, d, s.x), n, d);
-    product_in_cache<T>(keys, s.weights, 2 * d, nullptr, 0, s.both, 2 * d, tokens_ahead(v, b, h, first));   // z [n, 2d] = k (w1, w2)
-    glu_terms(read_tokens(v, b, h, first, n, d, s.y), -c, n, d, s.both);                          // P, R [n, 2d]
-    product_in_cache<T>(keys.transposed(), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d,
-                        next < N ? tokens_ahead(k, b, h, next) : tokens_ahead(q, b, h, 0));       // g [d, 2d] += kᵀ (P, R)
+    const MatrixRef<const T> keys = token_matrix(read_tokens(x.k, b, h, first, n, d, s.x), n, d);
+    product_in_cache<false, T>(keys, s.weights, 2 * d, s.both, 2 * d, tokens_ahead(x.v, b, h, first));  // z [n, 2d] = k (w1, w2)
+    glu_terms(read_tokens(x.v, b, h, first, n, d, s.y), -c, n, d, s.both);                       // P, R [n, 2d]
+    product_in_cache<true, T>(keys.transposed(), s.both, 2 * d, g, 2 * d,
+                              next < N ? tokens_ahead(x.k, b, h, next) : tokens_ahead(x.q, b, h, 0));  // g [d, 2d] += kᵀ (P, R)
   }
 }
 
-/// o = (q u1) ⊙ S(q u2) with u = w − η·clip(g): q, k, v, o [B, H, N, d], w1 and w2 [H, d, d]. Keeps g of every image and
-/// head in `gradient` [B, H, d, 2d] unless that is null.
+/// o = (q w1*) ⊙ S(q w2*) with w* = w − η·clip(g): o [B, H, N, d]. Keeps g of every image and head in `kept` [B, H, d, 2d] unless that
+/// is null.
 template <class T>
-void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, T* gradient, View<T> o) {
-  const std::int64_t B = q.shape[0], H = q.shape[1], N = q.shape[2];
-  const T c = static_cast<T>(step.loss_scale / static_cast<double>(N)), rate = static_cast<T>(step.rate);
-  const auto keys_of_task = [&](std::int64_t task) { return task < B * H ? tokens_ahead(k, task / H, task % H, 0) : Ahead<T>{}; };
+void ttt_glu(const GluOperands<const T>& x, const TttStep& step, T* kept, View<T> o) {
+  const std::int64_t B = x.q.shape[0], H = x.q.shape[1], N = x.q.shape[2];
+  const T c = static_cast<T>(step.c(N)), rate = static_cast<T>(step.rate);
+  const auto keys_of_task = [&](std::int64_t task) { return task < B * H ? tokens_ahead(x.k, task / H, task % H, 0) : Ahead<T>{}; };
   parallel_for(B * H, 1, [&](std::int64_t task, std::int64_t) {
     const std::int64_t b = task / H, h = task % H;
-    const GluScratch<T> s(q.shape[3]);
+    const GluScratch<T> s(x.q.shape[3]);
     const std::int64_t d = s.width;
-    load_weights(w1, w2, h, d, s.weights);
-    glu_inner_gradient(q, k, v, b, h, c, s);
-    if (gradient) store_halves(s.sum, d, q.shape[3], gradient + task * 2 * q.shape[3] * q.shape[3]);
-    clipped_step(s.sum, d, 2 * d, rate, s.weights);                                              // u [d, 2d]
+    load_weights(x.w1, x.w2, h, d, s.weights);
+    glu_inner_gradient(x, b, h, c, s, s.g);
+    if (kept) store_halves(s.g, d, x.q.shape[3], kept + task * 2 * x.q.shape[3] * x.q.shape[3]);
+    clipped_step(s.g, d, 2 * d, rate, s.weights);                                                // w* [d, 2d]
     for (std::int64_t first = 0; first < N; first += token_block) {
       const std::int64_t n = std::min(token_block, N - first), next = first + n;
-      const MatrixRef<const T> queries = token_matrix(read_tokens(q, b, h, first, n, d, s.x), n, d);
-      product_in_cache<T>(queries, s.weights, 2 * d, nullptr, 0, s.both, 2 * d,
-                          next < N ? tokens_ahead(q, b, h, next) : keys_of_task(task + 1));       // y [n, 2d] = q (u1, u2)
+      const MatrixRef<const T> queries = token_matrix(read_tokens(x.q, b, h, first, n, d, s.x), n, d);
+      product_in_cache<false, T>(queries, s.weights, 2 * d, s.both, 2 * d,
+                                 next < N ? tokens_ahead(x.q, b, h, next) : keys_of_task(task + 1));  // y [n, 2d] = q (w1*, w2*)
       write_tokens(o, b, h, first, n, d, s.out, [&](const Rows<T>& to) { glu_answer(s.both, n, d, to); });  // o [n, d]
     }
   });
 }
 
-/// One image and head of `ttt_glu_pull`: kept is its g; adds to the weights' gradient `dw` [d, 2d].
+/// One image and head of `ttt_glu_pull`: `kept` is its g; adds to w̄ in `dw` [d, 2d].
 template <class T>
-void glu_pull(const View<const T>& q, const View<const T>& k, const View<const T>& v, const View<const T>& w1, const View<const T>& w2,
-              const TttStep& step, const T* kept, const View<const T>& o, std::int64_t b, std::int64_t h, const View<T>& dq, const View<T>& dk,
-              const View<T>& dv, T* dw) {
-  const GluScratch<T> s(q.shape[3]);
-  const std::int64_t N = q.shape[2], d = s.width;
-  const T c = static_cast<T>(step.loss_scale / static_cast<double>(N)), rate = static_cast<T>(step.rate);
-  const Ahead<T> next_queries = b + 1 < q.shape[0] ? tokens_ahead(q, b + 1, h, 0) : Ahead<T>{};
-  load_weights(w1, w2, h, d, s.weights);
-  load_halves(kept, d, q.shape[3], s.gradient);                                                  // g [d, 2d]
-  clipped_step(s.gradient, d, 2 * d, rate, s.weights);                                           // u [d, 2d]
-  transpose_halves(s.weights, d, s.transposed);                                                  // u1ᵀ, u2ᵀ [2d, d]
-  std::fill(s.sum, s.sum + 2 * d * d, T(0));
+void glu_pull(const GluOperands<const T>& x, const TttStep& step, const T* kept, const View<const T>& o_bar, std::int64_t b, std::int64_t h,
+              const GluOperands<T>& dx, T* dw) {
+  const GluScratch<T> s(x.q.shape[3]);
+  const std::int64_t N = x.q.shape[2], d = s.width;
+  const T c = static_cast<T>(step.c(N)), rate = static_cast<T>(step.rate);
+  const Ahead<T> next_queries = b + 1 < x.q.shape[0] ? tokens_ahead(x.q, b + 1, h, 0) : Ahead<T>{};
+  load_weights(x.w1, x.w2, h, d, s.weights);
+  load_halves(kept, d, x.q.shape[3], s.g);                                                       // g [d, 2d]
+  clipped_step(s.g, d, 2 * d, rate, s.weights);                                                  // w* [d, 2d]
+  transpose_halves(s.weights, d, s.transposed);                                                  // w1*ᵀ, w2*ᵀ [2d, d]
+  T* const U = s.U;                                                                              // [d, 2d]
+  std::fill(U, U + 2 * d * d, T(0));
   for (std::int64_t first = 0; first < N; first += token_block) {
     const std::int64_t n = std::min(token_block, N - first), next = first + n;
-    const MatrixRef<const T> queries = token_matrix(read_tokens(q, b, h, first, n, d, s.x), n, d);
-    product_in_cache<T>(queries, s.weights, 2 * d, nullptr, 0, s.both, 2 * d, tokens_ahead(o, b, h, first));  // y [n, 2d]
-    glu_terms(read_tokens(o, b, h, first, n, d, s.y), T(1), n, d, s.both);                        // ȳ [n, 2d]
-    product_in_cache<T>(queries.transposed(), s.both, 2 * d, s.sum, 2 * d, s.sum, 2 * d,
-                        next < N ? tokens_ahead(q, b, h, next) : tokens_ahead(k, b, h, 0));       // U [d, 2d] += qᵀ ȳ
-    write_tokens(dq, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
-      product_in_cache<T>(rows_of(s.both, n, 2 * d), s.transposed, d, nullptr, 0, to, d);         // q̄ [n, d] = ȳ (u1, u2)ᵀ
+    const MatrixRef<const T> queries = token_matrix(read_tokens(x.q, b, h, first, n, d, s.x), n, d);
+    product_in_cache<false, T>(queries, s.weights, 2 * d, s.both, 2 * d, tokens_ahead(o_bar, b, h, first));  // y [n, 2d]
+    glu_terms(read_tokens(o_bar, b, h, first, n, d, s.y), T(1), n, d, s.both);                    // ȳ [n, 2d]
+    product_in_cache<true, T>(queries.transposed(), s.both, 2 * d, U, 2 * d,
+                              next < N ? tokens_ahead(x.q, b, h, next) : tokens_ahead(x.k, b, h, 0));  // U [d, 2d] += qᵀ ȳ
+    write_tokens(dx.q, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
+      product_in_cache<false, T>(rows_of(s.both, n, 2 * d), s.transposed, d, to, d);              // q̄ [n, d] = ȳ (w1*, w2*)ᵀ
     });
   }
-  for (std::int64_t i = 0; i < 2 * d * d; ++i) dw[i] += s.sum[i];
-  clipped_step_pull(s.gradient, d, 2 * d, rate, s.sum);                                          // U becomes G [d, 2d]
-  load_weights(w1, w2, h, d, s.weights);
-  transpose_halves(s.sum, d, s.transposed);                                                      // G1ᵀ, G2ᵀ, w1ᵀ, w2ᵀ [4d, d]
+  for (std::int64_t i = 0; i < 2 * d * d; ++i) dw[i] += U[i];
+  clipped_step_pull(s.g, d, 2 * d, rate, U);
+  T* const D = U;                                                                                // U became D [d, 2d]
+  load_weights(x.w1, x.w2, h, d, s.weights);
+  transpose_halves(D, d, s.transposed);                                                          // D1ᵀ, D2ᵀ, w1ᵀ, w2ᵀ [4d, d]
   transpose_halves(s.weights, d, s.transposed + 2 * d * d);
   for (std::int64_t first = 0; first < N; first += token_block) {
     const std::int64_t n = std::min(token_block, N - first), next = first + n;
-    const MatrixRef<const T> keys = token_matrix(read_tokens(k, b, h, first, n, d, s.x), n, d);
-    const Rows<const T> values = read_tokens(v, b, h, first, n, d, s.y);
-    product_in_cache<T>(keys, s.weights, 2 * d, nullptr, 0, s.both, 2 * d, tokens_ahead(v, b, h, first));     // z [n, 2d]
-    product_in_cache<T>(keys, s.sum, 2 * d, nullptr, 0, s.other, 2 * d);                          // P̄, R̄ [n, 2d] = k (G1, G2)
-    write_tokens(dv, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
+    const MatrixRef<const T> keys = token_matrix(read_tokens(x.k, b, h, first, n, d, s.x), n, d);
+    const Rows<const T> values = read_tokens(x.v, b, h, first, n, d, s.y);
+    product_in_cache<false, T>(keys, s.weights, 2 * d, s.both, 2 * d, tokens_ahead(x.v, b, h, first));  // z [n, 2d]
+    product_in_cache<false, T>(keys, D, 2 * d, s.other, 2 * d);                                   // P̄, R̄ [n, 2d] = k (D1, D2)
+    write_tokens(dx.v, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
       glu_terms_pull(s.both, values, s.other, n, d, c, to, s.four);                              // P, R, z̄1, z̄2 [n, 4d]; v̄ [n, d]
     });
-    product_in_cache<T>(keys.transposed(), s.four + 2 * d, 4 * d, dw, 2 * d, dw, 2 * d,
-                        next < N ? tokens_ahead(k, b, h, next) : next_queries);                  // w̄ [d, 2d] += kᵀ z̄
-    write_tokens(dk, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
-      product_in_cache<T>(rows_of(s.four, n, 4 * d), s.transposed, d, nullptr, 0, to, d);         // k̄ [n, d]
+    product_in_cache<true, T>(keys.transposed(), s.four + 2 * d, 4 * d, dw, 2 * d,
+                              next < N ? tokens_ahead(x.k, b, h, next) : next_queries);          // w̄ [d, 2d] += kᵀ z̄
+    write_tokens(dx.k, b, h, first, n, d, s.out, [&](const Rows<T>& to) {
+      product_in_cache<false, T>(rows_of(s.four, n, 4 * d), s.transposed, d, to, d);              // k̄ [n, d] = P D1ᵀ + R D2ᵀ + z̄ (w1, w2)ᵀ
     });
   }
 }
 
-/// Cotangents of q, k, v [B, H, N, d] and w1, w2 [H, d, d] from that of o and from the g that `ttt_glu` kept.
+/// Cotangents of all operands from that of o and from the g that `ttt_glu` kept.
 template <class T>
-void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const T* gradient,
-                  View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2) {
-  const std::int64_t B = q.shape[0], H = q.shape[1], d = w1.shape[1], width = whole_lanes<T>(d), size = 2 * width * width;
+void ttt_glu_pull(const GluOperands<const T>& x, const TttStep& step, const T* kept, View<const T> o_bar, const GluOperands<T>& dx) {
+  const std::int64_t B = x.q.shape[0], H = x.q.shape[1], d = x.w1.shape[1], width = whole_lanes<T>(d), size = 2 * width * width;
   // Weights' gradients add up over a few images in each task, and over the tasks of a head at the end, always in this order.
   const std::int64_t images = B > 16 ? (B + 15) / 16 : 1, groups = B > 1 ? (B + images - 1) / images : 1;
   std::vector<T> partial(static_cast<std::size_t>(groups * H * size), T(0));  // [groups, H, d, 2d]
   parallel_for(groups * H, 1, [&](std::int64_t task, std::int64_t) {
     const std::int64_t h = task % H, first = task / H * images;
     for (std::int64_t b = first; b < std::min(B, first + images); ++b)
-      glu_pull(q, k, v, w1, w2, step, gradient + (b * H + h) * 2 * d * d, o, b, h, dq, dk, dv, partial.data() + task * size);
+      glu_pull(x, step, kept + (b * H + h) * 2 * d * d, o_bar, b, h, dx, partial.data() + task * size);
   });
   parallel_for(H, 1, [&](std::int64_t h, std::int64_t) {
     T* total = partial.data() + h * size;
@@ -244,8 +240,8 @@ void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const 
       for (std::int64_t i = 0; i < size; ++i) total[i] += partial[static_cast<std::size_t>((group * H + h) * size + i)];
     for (std::int64_t r = 0; r < d; ++r)
       for (std::int64_t c = 0; c < d; ++c) {
-        dw1.data[h * dw1.strides[0] + r * dw1.strides[1] + c * dw1.strides[2]] = total[r * 2 * width + c];
-        dw2.data[h * dw2.strides[0] + r * dw2.strides[1] + c * dw2.strides[2]] = total[r * 2 * width + width + c];
+        dx.w1.data[h * dx.w1.strides[0] + r * dx.w1.strides[1] + c * dx.w1.strides[2]] = total[r * 2 * width + c];
+        dx.w2.data[h * dx.w2.strides[0] + r * dx.w2.strides[1] + c * dx.w2.strides[2]] = total[r * 2 * width + width + c];
       }
   });
 }
@@ -260,7 +256,7 @@ struct Grid3x3 {
   }
 };
 
-/// y = conv(x, kernel), or with `back` its transpose: x and y [h, w, d] of one image, kernel [9, d].
+/// y = conv(x, kernel), or with `back` conv(x, flip kernel), its transpose: x and y [h, w, d] of one image, kernel [9, d].
 template <class T>
 void conv_image(const T* x, const Strides& sx, const T* kernel, std::int64_t channels, const Grid3x3& grid, bool back, T* y, const Strides& sy) {
   const Taps &rows = back ? grid.rows_back : grid.rows, &columns = back ? grid.columns_back : grid.columns;
@@ -276,48 +272,47 @@ void correlate_image(const T* x, const Strides& sx, const T* y, const Strides& s
   });
 }
 
-/// o = conv(q, u) with u = w − η·clip(g), g = −c·corr(k, v): q, k, v, o [B, h, w, d], w [1, d, 3, 3]; channels are neighbours
-/// in memory. Keeps g of every image in `gradient` [B, 9, d] unless that is null.
+/// o = conv(q, w*) with w* = w − η·clip(g), g = corr(k, −c·v): o [B, h, w, d]; channels are neighbours in memory. Keeps g of every image
+/// in `kept` [B, 9, d] unless that is null.
 template <class T>
-void ttt_dwconv(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, T* gradient, View<T> o) {
-  const std::int64_t d = q.shape[3], size = 9 * d;
-  const T c = static_cast<T>(step.loss_scale / static_cast<double>(q.shape[1] * q.shape[2])), rate = static_cast<T>(step.rate);
-  const Grid3x3 grid(q.shape[1], q.shape[2]);
-  const std::vector<T> start = pack_depthwise(w);  // [9, d]
-  parallel_for(q.shape[0], 1, [&](std::int64_t b, std::int64_t) {
-    std::vector<T> g(static_cast<std::size_t>(size)), u = start;  // [9, d]
-    correlate_image(k.data + b * k.strides[0], k.strides, v.data + b * v.strides[0], v.strides, d, grid, g.data());
-    for (T& x : g) x *= -c;
-    if (gradient) std::copy(g.begin(), g.end(), gradient + b * size);
-    clipped_step(g.data(), 9, d, rate, u.data());
-    conv_image(q.data + b * q.strides[0], q.strides, u.data(), d, grid, false, o.data + b * o.strides[0], o.strides);
+void ttt_dwconv(const DwconvOperands<const T>& x, const TttStep& step, T* kept, View<T> o) {
+  const std::int64_t d = x.q.shape[3], size = 9 * d;
+  const T c = static_cast<T>(step.c(x.q.shape[1] * x.q.shape[2])), rate = static_cast<T>(step.rate);
+  const Grid3x3 grid(x.q.shape[1], x.q.shape[2]);
+  const std::vector<T> start = pack_depthwise(x.w);  // [9, d]
+  parallel_for(x.q.shape[0], 1, [&](std::int64_t b, std::int64_t) {
+    std::vector<T> g(static_cast<std::size_t>(size)), trained = start;  // g, w* [9, d]
+    correlate_image(x.k.data + b * x.k.strides[0], x.k.strides, x.v.data + b * x.v.strides[0], x.v.strides, d, grid, g.data());
+    for (T& number : g) number *= -c;
+    if (kept) std::copy(g.begin(), g.end(), kept + b * size);
+    clipped_step(g.data(), 9, d, rate, trained.data());
+    conv_image(x.q.data + b * x.q.strides[0], x.q.strides, trained.data(), d, grid, false, o.data + b * o.strides[0], o.strides);
   });
 }
 
-/// Cotangents of q, k, v [B, h, w, d] and w [1, d, 3, 3] from that of o and from the g that `ttt_dwconv` kept.
+/// Cotangents of all operands from that of o and from the g that `ttt_dwconv` kept.
 template <class T>
-void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const T* gradient, View<const T> o,
-                     View<T> dq, View<T> dk, View<T> dv, View<T> dw) {
-  const std::int64_t B = q.shape[0], d = q.shape[3], size = 9 * d;
-  const T c = static_cast<T>(step.loss_scale / static_cast<double>(q.shape[1] * q.shape[2])), rate = static_cast<T>(step.rate);
-  const Grid3x3 grid(q.shape[1], q.shape[2]);
-  const std::vector<T> start = pack_depthwise(w);            // [9, d]
+void ttt_dwconv_pull(const DwconvOperands<const T>& x, const TttStep& step, const T* kept, View<const T> o_bar, const DwconvOperands<T>& dx) {
+  const std::int64_t B = x.q.shape[0], d = x.q.shape[3], size = 9 * d;
+  const T c = static_cast<T>(step.c(x.q.shape[1] * x.q.shape[2])), rate = static_cast<T>(step.rate);
+  const Grid3x3 grid(x.q.shape[1], x.q.shape[2]);
+  const std::vector<T> start = pack_depthwise(x.w);            // [9, d]
   std::vector<T> sums(static_cast<std::size_t>(B * size));   // U of every image: [B, 9, d]
   parallel_for(B, 1, [&](std::int64_t b, std::int64_t) {
-    const T* g = gradient + b * size;
+    const T* g = kept + b * size;
     T* U = sums.data() + b * size;
-    std::vector<T> u = start;  // [9, d]
-    const auto at = [b](const auto& x) { return x.data + b * x.strides[0]; };
-    clipped_step(g, 9, d, rate, u.data());
-    conv_image(at(o), o.strides, u.data(), d, grid, true, at(dq), dq.strides);             // q̄ = convᵀ(ō, u)
-    correlate_image(at(q), q.strides, at(o), o.strides, d, grid, U);                       // U = corr(q, ō)
-    std::vector<T> G(U, U + size);
-    clipped_step_pull(g, 9, d, rate, G.data());
-    for (T& x : G) x *= -c;
-    conv_image(at(v), v.strides, G.data(), d, grid, true, at(dk), dk.strides);             // k̄ = −c·convᵀ(v, G)
-    conv_image(at(k), k.strides, G.data(), d, grid, false, at(dv), dv.strides);            // v̄ = −c·conv(k, G)
+    std::vector<T> trained = start;  // w* [9, d]
+    const auto at = [b](const auto& of) { return of.data + b * of.strides[0]; };
+    clipped_step(g, 9, d, rate, trained.data());
+    conv_image(at(o_bar), o_bar.strides, trained.data(), d, grid, true, at(dx.q), dx.q.strides);  // q̄ = conv(ō, flip w*)
+    correlate_image(at(x.q), x.q.strides, at(o_bar), o_bar.strides, d, grid, U);                 // U = corr(q, ō)
+    std::vector<T> D(U, U + size);
+    clipped_step_pull(g, 9, d, rate, D.data());
+    for (T& number : D) number *= -c;
+    conv_image(at(x.v), x.v.strides, D.data(), d, grid, true, at(dx.k), dx.k.strides);           // k̄ = conv(−c·v, flip D)
+    conv_image(at(x.k), x.k.strides, D.data(), d, grid, false, at(dx.v), dx.v.strides);          // v̄ = −c·conv(k, D)
   });
-  sum_kernels(sums.data(), B, dw, 0);
+  sum_kernels(sums.data(), B, dx.w, 0);
 }
 
 }  // namespace TTTLIB_KERNELS

@@ -78,15 +78,13 @@ template <class T>
 void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> o, const T* log_sums, View<const T> g, View<T> dq, View<T> dk,
                     View<T> dv);
 template <class T>
-void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, T* gradient, View<T> o);
+void ttt_glu(const GluOperands<const T>& x, const TttStep& step, T* g, View<T> o);
 template <class T>
-void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const T* gradient,
-                  View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2);
+void ttt_glu_pull(const GluOperands<const T>& x, const TttStep& step, const T* g, View<const T> o_bar, const GluOperands<T>& dx);
 template <class T>
-void ttt_dwconv(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, T* gradient, View<T> o);
+void ttt_dwconv(const DwconvOperands<const T>& x, const TttStep& step, T* g, View<T> o);
 template <class T>
-void ttt_dwconv_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w, const TttStep& step, const T* gradient, View<const T> o,
-                     View<T> dq, View<T> dk, View<T> dv, View<T> dw);
+void ttt_dwconv_pull(const DwconvOperands<const T>& x, const TttStep& step, const T* g, View<const T> o_bar, const DwconvOperands<T>& dx);
 template <class T>
 void adamw(const std::vector<AdamWParameter<T>>& parameters, const AdamWStep& step);
 template <class T>

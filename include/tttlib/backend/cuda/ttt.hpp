@@ -8,20 +8,20 @@
 namespace ttt::cuda_backend {
 
 template <class L>
-void ttt_glu_rounded(View<const float> q, View<const float> k, View<const float> v, View<const float> w1, View<const float> w2, const TttStep& step,
-                     float* gradient, View<float> o) {
+void ttt_glu_rounded(const GluOperands<const float>& x, const TttStep& step, float* g, View<float> o) {
   const Tokens<const float> answers(View<const float>{o.data, o.shape, o.strides, o.device});
-  if (!rounds_to_bf16<float>() || !fits_tensor_cores<const float>(w1.shape[1], q.shape[2], {q, k, v, answers}))
-    return ttt_glu<L, float>(q, k, v, w1, w2, step, gradient, o);
-  with_core_width(w1.shape[1], [&](auto d) { ttt_glu_by_cores<L, d, float>(q, k, v, w1, w2, step, gradient, o); });
+  const std::int64_t N = x.q.shape[2], width = x.w1.shape[1];
+  if (!rounds_to_bf16<float>() || !fits_tensor_cores<const float>(width, N, {x.q, x.k, x.v, answers})) return ttt_glu<L, float>(x, step, g, o);
+  with_core_width(width, [&](auto d) { ttt_glu_by_cores<L, d, float>(x, step, g, o); });
 }
 template <class L>
-void ttt_glu_pull_rounded(View<const float> q, View<const float> k, View<const float> v, View<const float> w1, View<const float> w2,
-                          const TttStep& step, const float* gradient, View<const float> o, View<float> dq, View<float> dk, View<float> dv,
-                          View<float> dw1, View<float> dw2) {
-  if (!rounds_to_bf16<float>() || !fits_tensor_cores<const float>(w1.shape[1], q.shape[2], {q, k, v, o}) || !fits_tensor_cores<float>(w1.shape[1], q.shape[2], {dq, dk, dv}))
-    return ttt_glu_pull<L, float>(q, k, v, w1, w2, step, gradient, o, dq, dk, dv, dw1, dw2);
-  with_core_width(w1.shape[1], [&](auto d) { ttt_glu_pull_by_cores<L, d, float>(q, k, v, w1, w2, step, gradient, o, dq, dk, dv, dw1, dw2); });
+void ttt_glu_pull_rounded(const GluOperands<const float>& x, const TttStep& step, const float* g, View<const float> o_bar,
+                          const GluOperands<float>& dx) {
+  const std::int64_t N = x.q.shape[2], width = x.w1.shape[1];
+  if (!rounds_to_bf16<float>() || !fits_tensor_cores<const float>(width, N, {x.q, x.k, x.v, o_bar}) ||
+      !fits_tensor_cores<float>(width, N, {dx.q, dx.k, dx.v}))
+    return ttt_glu_pull<L, float>(x, step, g, o_bar, dx);
+  with_core_width(width, [&](auto d) { ttt_glu_pull_by_cores<L, d, float>(x, step, g, o_bar, dx); });
 }
 
 template <class L, class T>

@@ -25,7 +25,7 @@ struct CoreSizes {
   CoreStage stage = CoreStage::whole;
 
   CoreSizes(const Shape& q, const TttStep& step, int most)
-      : B(q[0]), H(q[1]), N(static_cast<int>(q[2])), c(static_cast<float>(step.loss_scale / static_cast<double>(q[2]))),
+      : B(q[0]), H(q[1]), N(static_cast<int>(q[2])), c(static_cast<float>(step.c(q[2]))),
         rate(static_cast<float>(step.rate)) {
     constexpr std::int64_t enough = 264;  // blocks: two for every processor of a large GPU
     const int pieces = std::max((N + most - 1) / most, 1);
@@ -215,7 +215,7 @@ struct CoreWeights {
       to.of[m][tile].at[next] = w.first, to.of[m][tile].at[next + 2] = w.second;
     });
   }
-  /// u = w − η·clip(g) in the place of g, whose squares add up to `squares` by column.
+  /// w* = w − η·clip(g) in the place of g, whose squares add up to `squares` by column.
   TTT_DEVICE void step(const CoreLane& lane, const CoreSums& squares, float rate, CoreColumns<D>& g) const {
     TTT_UNROLL
     for (int m = 0; m < 2; ++m) {

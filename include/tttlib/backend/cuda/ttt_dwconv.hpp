@@ -2,8 +2,7 @@
 /// The extra head of a ViT³ block, whose inner model is a depthwise 3×3 convolution, forward and backward through its
 /// inner step: channels do not meet, so a block has a slab of channels of one image (paper §4; derivation in
 /// docs/derivation.md). Numbers are stored as S and computed with as T.
-/// Legend: B images, h × w tokens, d channels; c = loss_scale/(h·w); η rate; U, G outer gradients of the trained kernel and
-/// of the inner gradient g.
+/// Legend: B images, h × w tokens, d channels; the other symbols as in backend/cpu/ttt-inl.hpp.
 /// Multiply-accumulates per image and channel: 18·h·w forward, 36·h·w backward. Bytes: q, k, v and o (and
 /// dq, dk, dv) once each; what is read goes to shared memory, or, of images too large for that, is read three times, from
 /// cache but for the first time. 9d numbers per image for g.
@@ -98,7 +97,7 @@ struct ConvSlab {
     });
     sum_taps<threads, across>(block, own, of_warps, to);
   }
-  /// y = conv(x, kernel [9, width]), or with `back` its transpose, times `factor`.
+  /// y = conv(x, kernel [9, width]), or with `back` conv(x, flip kernel), its transpose, times `factor`.
   TTT_DEVICE void convolve(Block& block, const Pixels& x, const T* kernel, bool back, T factor, const Images<S>& y) const {
     const Plane<S> out = plane_of(y, image, first);
     block.each_thread([&](int t) {
@@ -117,17 +116,16 @@ struct ConvSlab {
     for (int tap = 0; tap < 9; ++tap) total += taps[tap * width + c] * taps[tap * width + c];
     return std::sqrt(total);
   }
-  /// u [9, width] = w − η·clip(g [9, width]).
-  TTT_DEVICE void step(Block& block, const ChannelKernels<const T>& w, const T* g, T rate, T* u) const {
+  /// trained [9, width] = w* = w − η·clip(g [9, width]).
+  TTT_DEVICE void step(Block& block, const ChannelKernels<const T>& w, const T* g, T rate, T* trained) const {
     block.each_of(channels, [&](int c) {
-      const T size = norm(g, c);
-      for (int tap = 0; tap < 9; ++tap)
-        u[tap * width + c] = formula::clipped_step(w.at(0, first + c, tap / 3, tap % 3), g[tap * width + c], size, rate);
+      const formula::ClippedStep<T> step(norm(g, c), rate);
+      for (int tap = 0; tap < 9; ++tap) trained[tap * width + c] = step(w.at(0, first + c, tap / 3, tap % 3), g[tap * width + c]);
     });
   }
 };
 
-/// o = conv(q, u) with u = w − η·clip(g), g = −c·corr(k, v).
+/// o = conv(q, w*) with w* = w − η·clip(g), g = corr(k, −c·v).
 template <class T, class S, int n, bool staged>
 struct TttDwconv {
   using Slab = ConvSlab<T, S, n, staged>;
@@ -140,15 +138,15 @@ struct TttDwconv {
   TTT_DEVICE void operator()(Block& block) const {
     const Slab slab(block, q);
     constexpr int width = Slab::width;
-    T *g = block.shared<T>(9 * width), *u = block.shared<T>(9 * width);                            // [9, width] each
+    T *g = block.shared<T>(9 * width), *trained = block.shared<T>(9 * width);                      // g, w* [9, width]
     typename Slab::Pixels x[] = {slab.of(q), slab.of(k), slab.of(v)};
     slab.stage(block, x);
     slab.correlate(block, x[1], x[2], [&](int tap, int channel, T sum) {
       g[tap * width + channel] = -c * sum;
       if (gradient && channel < slab.channels) gradient[(std::int64_t(slab.image) * 9 + tap) * q.channels + slab.first + channel] = -c * sum;
     });
-    slab.step(block, w, g, rate, u);
-    slab.convolve(block, x[0], u, false, T(1), o);
+    slab.step(block, w, g, rate, trained);
+    slab.convolve(block, x[0], trained, false, T(1), o);
   }
 };
 /// Cotangents of q, k, v and, by image, of w from that of o and from the g that `ttt_dwconv` kept.
@@ -160,75 +158,73 @@ struct TttDwconvPull {
   ChannelKernels<const T> w;
   T c, rate;
   const T* gradient;  // g [B, 9, d]
-  Images<const S> o;
+  Images<const S> o_bar;
   Images<S> dq, dk, dv;
   T* dw;  // U [B, 9, d]
   TTT_DEVICE void operator()(Block& block) const {
     const Slab slab(block, q);
     constexpr int width = Slab::width;
-    T *g = block.shared<T>(9 * width), *u = block.shared<T>(9 * width);                            // [9, width] each
+    T *g = block.shared<T>(9 * width), *kernel = block.shared<T>(9 * width);                       // g; w*, then U, then D [9, width]
     const std::int64_t at = std::int64_t(slab.image) * 9 * q.channels + slab.first;
     const int d = static_cast<int>(q.channels);
-    typename Slab::Pixels x[] = {slab.of(q), slab.of(k), slab.of(v), slab.of(o)};
+    typename Slab::Pixels x[] = {slab.of(q), slab.of(k), slab.of(v), slab.of(o_bar)};
     block.each_of(9 * width, [&](int i) { g[i] = i % width < slab.channels ? gradient[at + i / width * d + i % width] : T(0); });
     slab.stage(block, x);
-    slab.step(block, w, g, rate, u);
-    slab.convolve(block, x[3], u, true, T(1), dq);                                                 // q̄ = convᵀ(ō, u)
+    slab.step(block, w, g, rate, kernel);
+    slab.convolve(block, x[3], kernel, true, T(1), dq);                                            // q̄ = conv(ō, flip w*)
     slab.correlate(block, x[0], x[3], [&](int tap, int channel, T sum) {                           // U = corr(q, ō)
-      u[tap * width + channel] = sum;
+      kernel[tap * width + channel] = sum;
       if (channel < slab.channels) dw[at + tap * d + channel] = sum;
     });
-    block.each_of(slab.channels, [&](int i) {                                                      // U becomes G
+    block.each_of(slab.channels, [&](int i) {                                                      // U becomes D
       T along = T(0);
-      for (int tap = 0; tap < 9; ++tap) along += g[tap * width + i] * u[tap * width + i];
+      for (int tap = 0; tap < 9; ++tap) along += g[tap * width + i] * kernel[tap * width + i];
       const formula::ClippedStepPull<T> pull(slab.norm(g, i), along, rate);
-      for (int tap = 0; tap < 9; ++tap) u[tap * width + i] = pull(u[tap * width + i], g[tap * width + i]);
+      for (int tap = 0; tap < 9; ++tap) kernel[tap * width + i] = pull(kernel[tap * width + i], g[tap * width + i]);
     });
-    slab.convolve(block, x[2], u, true, -c, dk);                                                   // k̄ = −c·convᵀ(v, G)
-    slab.convolve(block, x[1], u, false, -c, dv);                                                  // v̄ = −c·conv(k, G)
+    slab.convolve(block, x[2], kernel, true, -c, dk);                                              // k̄ = conv(−c·v, flip D)
+    slab.convolve(block, x[1], kernel, false, -c, dv);                                             // v̄ = −c·conv(k, D)
   }
 };
 
-template <class S>
-double dwconv_loss_factor(const View<const S>& q, const TttStep& step) {
-  return step.loss_scale / static_cast<double>(q.shape[1] * q.shape[2]);
-}
 /// Starts Program<T, S, n, staged> with the largest n and, if it fits, the staging that these views allow.
 template <template <class, class, int, bool> class Program, class T, class S, class L, class... Parts>
-void run_dwconv(const L& run, const View<const S>& q, bool at_once, const Parts&... parts) {
+void run_dwconv(const L& run, const DwconvOperands<const S, const T>& x, const TttStep& step, bool at_once, const Parts&... rest) {
   constexpr int n = channels_at_once<S>;
+  const View<const S>& q = x.q;
   if (q.numel() == 0) return;
+  const T c = static_cast<T>(step.c(q.shape[1] * q.shape[2])), rate = static_cast<T>(step.rate);
   const auto start = [&](const auto& program) {
     using P = std::decay_t<decltype(program)>;
     run.blocks(q.shape[0] * P::Slab::slabs(q.shape[3]), P::Slab::threads, P::Slab::shared_bytes(q.shape[1] * q.shape[2], P::staged_images), program);
   };
   using Staged = Program<T, S, n, true>;
-  if (!at_once) return start(Program<T, S, 1, false>{parts...});
-  if (Staged::Slab::shared_bytes(q.shape[1] * q.shape[2], Staged::staged_images) <= shared_limit) start(Staged{parts...});
-  else start(Program<T, S, n, false>{parts...});
+  if (!at_once) return start(Program<T, S, 1, false>{x.q, x.k, x.v, x.w, c, rate, rest...});
+  if (Staged::Slab::shared_bytes(q.shape[1] * q.shape[2], Staged::staged_images) <= shared_limit) start(Staged{x.q, x.k, x.v, x.w, c, rate, rest...});
+  else start(Program<T, S, n, false>{x.q, x.k, x.v, x.w, c, rate, rest...});
 }
 
-/// o [B, h, w, d] of q, k, v as they are stored, and g [B, 9, d] unless `gradient` is null.
+/// o [B, h, w, d] of q, k, v as they are stored, and g [B, 9, d] unless it is null.
 template <class L, class T, class S = T>
-void ttt_dwconv(View<const S> q, View<const S> k, View<const S> v, View<const T> w, const TttStep& step, T* gradient, View<S> o) {
+void ttt_dwconv(const DwconvOperands<const S, const T>& x, const TttStep& step, T* g, View<S> o) {
   const L run("ttt_dwconv", o.device);
   constexpr int n = channels_at_once<S>;
-  const bool at_once = reads_at_once(q, n) && reads_at_once(k, n) && reads_at_once(v, n) && reads_at_once(o, n);
-  run_dwconv<TttDwconv, T, S>(run, q, at_once, q, k, v, w, static_cast<T>(dwconv_loss_factor(q, step)), static_cast<T>(step.rate), gradient, o);
+  const bool at_once = reads_at_once(x.q, n) && reads_at_once(x.k, n) && reads_at_once(x.v, n) && reads_at_once(o, n);
+  run_dwconv<TttDwconv, T, S>(run, x, step, at_once, g, o);
 }
 template <class L, class T, class S = T>
-void ttt_dwconv_pull(View<const S> q, View<const S> k, View<const S> v, View<const T> w, const TttStep& step, const T* gradient, View<const S> o,
-                     View<S> dq, View<S> dk, View<S> dv, View<T> dw) {
-  const L run("ttt_dwconv_pull", o.device);
+void ttt_dwconv_pull(const DwconvOperands<const S, const T>& x, const TttStep& step, const T* g, View<const S> o_bar,
+                     const DwconvOperands<S, T>& dx) {
+  const L run("ttt_dwconv_pull", o_bar.device);
   constexpr int n = channels_at_once<S>;
-  const std::int64_t B = q.shape[0], d = q.shape[3];
+  const std::int64_t B = x.q.shape[0], d = x.q.shape[3];
   const Scratch<L, T> sums(run, B * 9 * d);                                                        // [B, 9, d]
-  bool at_once = reads_at_once(dq, n) && reads_at_once(dk, n) && reads_at_once(dv, n);
-  for (const View<const S>* x : {&q, &k, &v, &o}) at_once = at_once && reads_at_once(*x, n);
-  run_dwconv<TttDwconvPull, T, S>(run, q, at_once, q, k, v, w, static_cast<T>(dwconv_loss_factor(q, step)), static_cast<T>(step.rate), gradient, o,
-                                  dq, dk, dv, sums.data());
-  const std::int64_t parts = q.numel() > 0 ? B : 0;  // without tokens nobody writes them
-  sum_parts<L, T>(run, sums.data(), parts, 9 * d, {3 * d, d, 1}, {3, 3, d}, dw.data, {dw.strides[2], dw.strides[3], dw.strides[1]});
+  bool at_once = reads_at_once(o_bar, n);
+  for (const View<const S>* read : {&x.q, &x.k, &x.v}) at_once = at_once && reads_at_once(*read, n);
+  for (const View<S>* written : {&dx.q, &dx.k, &dx.v}) at_once = at_once && reads_at_once(*written, n);
+  run_dwconv<TttDwconvPull, T, S>(run, x, step, at_once, g, o_bar, dx.q, dx.k, dx.v, sums.data());
+  const std::int64_t parts = x.q.numel() > 0 ? B : 0;  // without tokens nobody writes them
+  sum_parts<L, T>(run, sums.data(), parts, 9 * d, {3 * d, d, 1}, {3, 3, d}, dx.w.data, {dx.w.strides[2], dx.w.strides[3], dx.w.strides[1]});
 }
 
 }  // namespace ttt::cuda_backend

@@ -1,8 +1,7 @@
 #pragma once
 /// The GLU heads of a ViT³ block, forward and backward through their inner step: one block per (image, head), tokens
 /// streamed in tiles through shared memory (paper §4; derivation in docs/derivation.md).
-/// Legend: B images, H heads, N tokens, d head width, n tokens of a tile; S = SiLU; c = loss_scale/N; η rate; U, G outer
-/// gradients of the trained weights and of the inner gradient g.
+/// Legend: B images, H heads, N tokens, d head width, n tokens of a tile; the other symbols as in backend/cpu/ttt-inl.hpp.
 /// Multiply-accumulates per image and head: 6·N·d² forward, 16·N·d² backward. Bytes: q, k, v and o once each, k and v
 /// again on the way back, their cotangents once each, 2d² numbers per image and head for g, 2d² for the weights' gradient.
 /// Two [d, 2d] matrices stay in shared memory if they fit (float: d ≤ 64), else in global memory, which is cached.
@@ -25,7 +24,7 @@ struct GluSizes {
 
   GluSizes(const View<const T>& q, const TttStep& step)
       : B(q.shape[0]), H(q.shape[1]), N(q.shape[2]), d(static_cast<int>(q.shape[3])), tile(32), matrices_in_shared(true),
-        c(static_cast<T>(step.loss_scale / static_cast<double>(N))), rate(static_cast<T>(step.rate)) {
+        c(static_cast<T>(step.c(N))), rate(static_cast<T>(step.rate)) {
     while (tile > 8 && shared_bytes() > shared_limit) tile /= 2;
     if (shared_bytes() > shared_limit) matrices_in_shared = false, tile = 32;
     while (tile > 0 && shared_bytes() > shared_limit) tile /= 2;
@@ -86,7 +85,7 @@ TTT_DEVICE std::remove_const_t<T> column_norm(const Tile<T>& g, int rows, int j)
   return std::sqrt(total);
 }
 
-/// o = (q u1) ⊙ S(q u2) with u = w − η·clip(g).
+/// o = (q w1*) ⊙ S(q w2*) with w* = w − η·clip(g).
 template <class T>
 struct TttGlu {
   GluSizes<T> s;
@@ -117,14 +116,14 @@ struct TttGlu {
       T* kept = gradient + block.index() * 2 * d * d;
       block.each_of(2 * d * d, [&](int i) { kept[i] = t.sum(i / (2 * d), i % (2 * d)); });
     }
-    block.each_of(2 * d, [&](int j) {                                                              // u [d, 2d]
-      const T norm = column_norm(t.sum, d, j);
-      for (int i = 0; i < d; ++i) t.weights(i, j) = formula::clipped_step(t.weights(i, j), t.sum(i, j), norm, s.rate);
+    block.each_of(2 * d, [&](int j) {                                                              // w* [d, 2d]
+      const formula::ClippedStep<T> step(column_norm(t.sum, d, j), s.rate);
+      for (int i = 0; i < d; ++i) t.weights(i, j) = step(t.weights(i, j), t.sum(i, j));
     });
     for (std::int64_t first = 0; first < s.N; first += s.tile) {
       const int n = s.tokens(first);
       load_tokens(block, q, b, h, first, n, d, t.x);
-      product<false>(block, t.x, t.weights, t.both, n, d, 2 * d);                                  // y [n, 2d] = q (u1, u2)
+      product<false>(block, t.x, t.weights, t.both, n, d, 2 * d);                                  // y [n, 2d] = q (w1*, w2*)
       block.each_of(n * d, [&](int i) {                                                            // o [n, d]
         o.at(b, h, first + i / d, i % d) = formula::glu_answer(t.both(i / d, i % d), t.both(i / d, d + i % d));
       });
@@ -132,12 +131,12 @@ struct TttGlu {
   }
 };
 template <class L, class T>
-void ttt_glu(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, T* gradient, View<T> o) {
+void ttt_glu(const GluOperands<const T>& x, const TttStep& step, T* g, View<T> o) {
   if (o.shape[0] * o.shape[1] == 0) return;
   const L run("ttt_glu", o.device);
-  const GluSizes<T> s(q, step);
+  const GluSizes<T> s(x.q, step);
   const Scratch<L, T> scratch(run, s.scratch());
-  run.blocks(s.B * s.H, block_threads, s.shared_bytes(), TttGlu<T>{s, q, k, v, {w1, w2}, scratch.data(), gradient, o});
+  run.blocks(s.B * s.H, block_threads, s.shared_bytes(), TttGlu<T>{s, x.q, x.k, x.v, {x.w1, x.w2}, scratch.data(), g, o});
 }
 
 /// Cotangents of q, k, v and, by image, of the weights from that of o and from the g that `ttt_glu` kept.
@@ -148,7 +147,7 @@ struct TttGluPull {
   GluWeights<T> w;
   const T* gradient;  // g [B, H, d, 2d]
   T* scratch;
-  Tokens<const T> o;
+  Tokens<const T> o_bar;
   Tokens<T> dq, dk, dv;
   T* dw;  // [B, H, d, 2d]
   TTT_DEVICE void operator()(Block& block) const {
@@ -158,9 +157,9 @@ struct TttGluPull {
     const Tile<const T> g{gradient + block.index() * 2 * d * d, 2 * d, 1};                         // [d, 2d]
     const Tile<T> total{dw + block.index() * 2 * d * d, 2 * d, 1};                                 // [d, 2d]
     w.load(block, h, d, t.weights);
-    block.each_of(2 * d, [&](int j) {                                                              // u [d, 2d]
-      const T norm = column_norm(g, d, j);
-      for (int i = 0; i < d; ++i) t.weights(i, j) = formula::clipped_step(t.weights(i, j), g(i, j), norm, s.rate);
+    block.each_of(2 * d, [&](int j) {                                                              // w* [d, 2d]
+      const formula::ClippedStep<T> step(column_norm(g, d, j), s.rate);
+      for (int i = 0; i < d; ++i) t.weights(i, j) = step(t.weights(i, j), g(i, j));
     });
     block.each_of(2 * d * d, [&](int i) { t.sum(i / (2 * d), i % (2 * d)) = T(0); });
     for (std::int64_t first = 0; first < s.N; first += s.tile) {
@@ -169,15 +168,15 @@ struct TttGluPull {
       product<false>(block, t.x, t.weights, t.both, n, d, 2 * d);                                  // y [n, 2d]
       block.each_of(n * d, [&](int i) {                                                            // ȳ [n, 2d]
         const int token = i / d, j = i % d;
-        const formula::GluTerms<T> terms(t.both(token, j), t.both(token, d + j), o.at(b, h, first + token, j));
+        const formula::GluTerms<T> terms(t.both(token, j), t.both(token, d + j), o_bar.at(b, h, first + token, j));
         t.both(token, j) = terms.P;
         t.both(token, d + j) = terms.R;
       });
       product<true>(block, t.x.turned(), t.both, t.sum, d, n, 2 * d);                              // U [d, 2d] += qᵀ ȳ
-      product<false>(block, t.both, t.weights.turned(), t.y, n, 2 * d, d);                         // q̄ [n, d] = ȳ (u1, u2)ᵀ
+      product<false>(block, t.both, t.weights.turned(), t.y, n, 2 * d, d);                         // q̄ [n, d] = ȳ (w1*, w2*)ᵀ
       store_tokens(block, t.y, b, h, first, n, d, dq);
     }
-    block.each_of(2 * d, [&](int j) {                                                              // U becomes G [d, 2d]
+    block.each_of(2 * d, [&](int j) {                                                              // U becomes D [d, 2d]
       T along = T(0);
       for (int i = 0; i < d; ++i) along += g(i, j) * t.sum(i, j);
       const formula::ClippedStepPull<T> pull(column_norm(g, d, j), along, s.rate);
@@ -191,7 +190,7 @@ struct TttGluPull {
       const int n = s.tokens(first);
       load_tokens(block, k, b, h, first, n, d, t.x);
       product<false>(block, t.x, t.weights, t.both, n, d, 2 * d);                                  // z [n, 2d]
-      product<false>(block, t.x, t.sum, t.other, n, d, 2 * d);                                     // P̄, R̄ [n, 2d] = k (G1, G2)
+      product<false>(block, t.x, t.sum, t.other, n, d, 2 * d);                                     // P̄, R̄ [n, 2d] = k (D1, D2)
       block.each_of(n * d, [&](int i) {                                                            // P, R and z̄1, z̄2 [n, 2d]; v̄ [n, d]
         const int token = i / d, j = i % d;
         const formula::GluTermsPull<T> pull(t.both(token, j), t.both(token, d + j), -s.c * v.at(b, h, first + token, j), t.other(token, j),
@@ -203,7 +202,7 @@ struct TttGluPull {
         dv.at(b, h, first + token, j) = -s.c * pull.e_bar;
       });
       product<true>(block, t.x.turned(), t.other, total, d, n, 2 * d);                             // w̄ [d, 2d] += kᵀ z̄
-      product<false>(block, t.both, t.sum.turned(), t.y, n, 2 * d, d);                             // k̄ [n, d] = (P, R) Gᵀ
+      product<false>(block, t.both, t.sum.turned(), t.y, n, 2 * d, d);                             // k̄ [n, d] = (P, R) Dᵀ
       product<true>(block, t.other, t.weights.turned(), t.y, n, 2 * d, d);                         // k̄ [n, d] += z̄ (w1, w2)ᵀ
       store_tokens(block, t.y, b, h, first, n, d, dk);
     }
@@ -219,18 +218,17 @@ void sum_weights(const L& run, const T* dw, std::int64_t B, const View<T>& dw1, 
 }
 
 template <class L, class T>
-void ttt_glu_pull(View<const T> q, View<const T> k, View<const T> v, View<const T> w1, View<const T> w2, const TttStep& step, const T* gradient,
-                  View<const T> o, View<T> dq, View<T> dk, View<T> dv, View<T> dw1, View<T> dw2) {
-  const L run("ttt_glu_pull", o.device);
-  const std::int64_t B = q.shape[0], H = q.shape[1], d = w1.shape[1];
+void ttt_glu_pull(const GluOperands<const T>& x, const TttStep& step, const T* g, View<const T> o_bar, const GluOperands<T>& dx) {
+  const L run("ttt_glu_pull", o_bar.device);
+  const std::int64_t B = x.q.shape[0], H = x.q.shape[1], d = x.w1.shape[1];
   const Scratch<L, T> dw(run, B * H * 2 * d * d);                                                  // [B, H, d, 2d]
   if (B * H > 0) {
-    const GluSizes<T> s(q, step);
+    const GluSizes<T> s(x.q, step);
     const Scratch<L, T> scratch(run, s.scratch());
     run.blocks(B * H, block_threads, s.shared_bytes(),
-               TttGluPull<T>{s, q, k, v, {w1, w2}, gradient, scratch.data(), o, dq, dk, dv, dw.data()});
+               TttGluPull<T>{s, x.q, x.k, x.v, {x.w1, x.w2}, g, scratch.data(), o_bar, dx.q, dx.k, dx.v, dw.data()});
   }
-  sum_weights<L>(run, dw.data(), B, dw1, dw2);
+  sum_weights<L>(run, dw.data(), B, dx.w1, dx.w2);
 }
 
 }  // namespace ttt::cuda_backend

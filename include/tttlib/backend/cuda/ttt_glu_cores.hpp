@@ -11,7 +11,7 @@
 
 namespace ttt::cuda_backend {
 
-/// o = (q u1) ⊙ S(q u2) with u = w − η·clip(g). Before the sum: g of a block's tokens.
+/// o = (q w1*) ⊙ S(q w2*) with w* = w − η·clip(g). Before the sum: g of a block's tokens.
 template <int D, class S>
 struct TttGluCores {
   static constexpr int threads = 2 * D, resident_blocks = D == 64 ? 3 : 8;
@@ -24,7 +24,7 @@ struct TttGluCores {
   static std::int64_t shared_bytes(const CoreSizes& s) { return 2 * shared_size<std::uint32_t>(s.chunk * row); }
 
   struct Registers {
-    CoreOperand<D> w;  // then u
+    CoreOperand<D> w;  // then w*
     CoreColumns<D> g;
     CoreTokens<D> x;
     CoreProducts z;
@@ -85,7 +85,7 @@ struct TttGluCores {
     block.each_lane([&](int t) {
       const CoreLane lane(t);
       if (s.stage == CoreStage::whole && gradient) store_columns<D>(r[t].g, gradient + place.matrix(s, D), lane);
-      weights.step(lane, r[t].squares, s.rate, r[t].g);                                            // uᵀ [channels, d]
+      weights.step(lane, r[t].squares, s.rate, r[t].g);                                            // w*ᵀ [channels, d]
       as_operand<D>(r[t].g, r[t].w);
     });
 
@@ -98,7 +98,7 @@ struct TttGluCores {
       for (int at = 0; at < rows; at += 16) {
         load_16_tokens<D>(block, tokens, queries, at);
         block.each_lane([&](int t) { r[t].z.clear(); });
-        multiply_tokens<D>(block, z, operand, tokens);                                             // y [channels, 16] = uᵀ qᵀ
+        multiply_tokens<D>(block, z, operand, tokens);                                             // y [channels, 16] = w*ᵀ qᵀ
         block.each_lane([&](int t) {
           const HeadTokens<S> answers(o, place.b, place.h, CoreLane(t).channel);
           TTT_UNROLL
@@ -120,17 +120,16 @@ void sum_core_parts(const L& run, const CoreSizes& s, const float* partial, std:
   const std::int64_t step = s.H * 2 * d * d;
   sum_parts<L, float>(run, partial, s.parts, step, {s.parts * step, 1}, {s.B, step}, y, {step, 1});
 }
-/// o [B, H, N, d] from q, k, v [B, H, N, d], of float or bf16; keeps g [B, H, d, 2d] in `gradient` unless that is null. Needs `fits_tensor_cores`.
+/// o [B, H, N, d] from tokens of float or bf16; keeps `gradient` g [B, H, d, 2d] unless it is null. Needs `fits_tensor_cores`.
 template <class L, int D, class S>
-void ttt_glu_by_cores(View<const S> q, View<const S> k, View<const S> v, View<const float> w1, View<const float> w2, const TttStep& step, float* gradient,
-                      View<S> o) {
+void ttt_glu_by_cores(const GluOperands<const S, const float>& x, const TttStep& step, float* gradient, View<S> o) {
   using Program = TttGluCores<D, S>;
-  const CoreSizes s(q.shape, step, Program::most);
+  const CoreSizes s(x.q.shape, step, Program::most);
   if (s.B * s.H == 0) return;
   const L run("ttt_glu", o.device);
-  const PlainWeights<L> w(run, w1, w2);
+  const PlainWeights<L> w(run, x.w1, x.w2);
   const auto start = [&](CoreStage stage, float* g) {
-    run.blocks(s.blocks(), Program::threads, Program::shared_bytes(s), Program{s.at(stage), q, k, v, w.w1(), w.w2(), g, o});
+    run.blocks(s.blocks(), Program::threads, Program::shared_bytes(s), Program{s.at(stage), x.q, x.k, x.v, w.w1(), w.w2(), g, o});
   };
   if (s.parts == 1) return start(CoreStage::whole, gradient);
   const Scratch<L, float> partial(run, s.blocks() * 2 * D * D), total(run, gradient ? 0 : s.B * s.H * 2 * D * D);

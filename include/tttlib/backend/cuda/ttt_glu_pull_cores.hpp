@@ -1,5 +1,6 @@
 #pragma once
 /// The way back of the GLU heads on tensor cores, through their inner step (ttt_glu_cores.hpp; derivation in docs/derivation.md).
+/// The template's D is the width of a head, so the derivation's D, the outer gradient of g, is `g_bar` here.
 /// Only q̄ and k̄, sums over all channels of a head, go through shared memory.
 /// Multiply-accumulates per image and head: 16·N·d². Bytes: q, k, v, ō, q̄, k̄, v̄ once each; 8d² per image and head for g, read two or
 /// three times, and as many for the weights' gradient, written and read once.
@@ -17,7 +18,7 @@ struct TttGluPullCores {
   Tokens<const S> q, k, v;
   const float *w1, *w2;   // [H, d, d]
   const float* gradient;  // g [B, H, d, 2d]
-  Tokens<const S> o;
+  Tokens<const S> o_bar;
   Tokens<S> dq, dk, dv;
   float *U, *dw;  // [B, H, d, 2d] and [B, parts, H, d, 2d]; before the sum U is as dw, in one stage it is not used
   static std::int64_t shared_bytes(const CoreSizes& s) {
@@ -25,8 +26,8 @@ struct TttGluPullCores {
   }
 
   struct Registers {
-    CoreOperand<D> w, G;     // w is u first
-    CoreColumns<D> sum, g;   // sum: U, then w̄
+    CoreOperand<D> w, g_bar;  // w is w* first
+    CoreColumns<D> sum, g;    // sum: U, then w̄
     CoreTokens<D> x;
     CoreProducts z, bar;
     CoreValues e, next;
@@ -60,7 +61,7 @@ struct TttGluPullCores {
     const std::uint32_t *upper = &x(lane.channel, (column + lane.pair) / 2), *lower = &x(lane.channel + 1, (column + lane.pair) / 2);
     return {{upper[0], lower[0], upper[4], lower[4]}};
   }
-  /// G = the cotangent of g from U, in U's place.
+  /// ḡ from U, in U's place.
   TTT_DEVICE static void pull_step(const CoreSums& squares, const CoreSums& along, float rate, const CoreColumns<D>& g, CoreColumns<D>& U) {
     TTT_UNROLL
     for (int m = 0; m < 2; ++m) {
@@ -102,7 +103,7 @@ struct TttGluPullCores {
     sum_columns<D>(block, [&](int t) -> CoreSums& { return r[t].squares; }, g, g);
     block.each_lane([&](int t) {
       const CoreLane lane(t);
-      weights.step(lane, r[t].squares, s.rate, r[t].g);                                            // uᵀ [channels, d]
+      weights.step(lane, r[t].squares, s.rate, r[t].g);                                            // w*ᵀ [channels, d]
       as_operand<D>(r[t].g, r[t].w);
       keep(r[t].g, trained, lane);
       r[t].sum = CoreColumns<D>{};
@@ -112,17 +113,17 @@ struct TttGluPullCores {
       const int rows = s.rows(first, place.end);
       block.each_thread([&](int t) { load_pairs<D>(block, all_q, first, place.end, rows, x, t); });
       block.each_lane([&](int t) {
-        r[t].next.load(from(o, t), first, place.end, CoreLane(t));
+        r[t].next.load(from(o_bar, t), first, place.end, CoreLane(t));
         for (FragmentA& nothing : r[t].terms) nothing = FragmentA{};
       });
       for (int at = 0; at < rows; at += 16) {  // the outer product is that of the tokens before: they are ready
         load_16_tokens<D>(block, tokens, x, at);
         block.each_lane([&](int t) {
           r[t].e = r[t].next;
-          r[t].next.load(from(o, t), first + at + 16, place.end, CoreLane(t));
+          r[t].next.load(from(o_bar, t), first + at + 16, place.end, CoreLane(t));
           r[t].z.clear();
         });
-        multiply_tokens<D>(block, z, operand, tokens);                                             // y [channels, 16] = uᵀ qᵀ
+        multiply_tokens<D>(block, z, operand, tokens);                                             // y [channels, 16] = w*ᵀ qᵀ
         add_outer<D>(block, sum, outer, x, at > 0 ? at - 16 : 0, turned);                          // Uᵀ [channels, d] += ȳ q
         block.each_lane([&](int t) {                                                               // ȳ [channels, 16]
           turn_into_terms(r[t].z, r[t].e, 1.0f, r[t].terms);
@@ -131,7 +132,7 @@ struct TttGluPullCores {
       }
       add_outer<D>(block, sum, outer, x, rows - 16, turned);
       block.barrier();
-      multiply_back<false>(block, r, trained, trained, terms, terms, rows, [&](int t, int half, int at) {  // q̄ [8, d] = ȳ (u1, u2)ᵀ
+      multiply_back<false>(block, r, trained, trained, terms, terms, rows, [&](int t, int half, int at) {  // q̄ [8, d] = ȳ (w1*, w2*)ᵀ
         store_values(r[t].out.of[0][half], into(dq, t), first + at, place.end, CoreLane(t));
       });
       block.barrier();
@@ -146,10 +147,10 @@ struct TttGluPullCores {
     sum_columns<D>(block, [&](int t) -> CoreSums& { return r[t].along; }, g, sum);
     block.each_thread([&](int t) {
       const CoreLane lane(t);
-      CoreColumns<D> G = r[t].sum;                                                                 // Gᵀ [channels, d]
-      pull_step(r[t].squares, r[t].along, s.rate, r[t].g, G);
-      as_operand<D>(G, r[t].G);
-      keep(G, trained, lane);
+      CoreColumns<D> g_bar = r[t].sum;                                                             // ḡᵀ [channels, d]
+      pull_step(r[t].squares, r[t].along, s.rate, r[t].g, g_bar);
+      as_operand<D>(g_bar, r[t].g_bar);
+      keep(g_bar, trained, lane);
       weights.load(lane, r[t].g);
       as_operand<D>(r[t].g, r[t].w);
       keep(r[t].g, start, lane);
@@ -173,7 +174,7 @@ struct TttGluPullCores {
         });
         multiply_tokens<D>(block, z, operand, tokens);                                             // z [channels, 16] = wᵀ kᵀ
         multiply_tokens<D>(
-            block, [&](int t) -> CoreProducts& { return r[t].bar; }, [&](int t) -> const CoreOperand<D>& { return r[t].G; }, tokens);  // P̄, R̄
+            block, [&](int t) -> CoreProducts& { return r[t].bar; }, [&](int t) -> const CoreOperand<D>& { return r[t].g_bar; }, tokens);  // P̄, R̄
         add_outer<D>(block, sum, outer, x, at > 0 ? at - 16 : 0, turned);                          // w̄ᵀ [channels, d] += z̄ k
         block.each_lane([&](int t) {
           const CoreLane lane(t);
@@ -196,7 +197,7 @@ struct TttGluPullCores {
       }
       add_outer<D>(block, sum, outer, x, rows - 16, turned);
       block.barrier();
-      multiply_back<true>(block, r, trained, start, terms, bars, rows, [&](int t, int half, int at) {  // k̄ [8, d] = (P, R) Gᵀ + z̄ (w1, w2)ᵀ
+      multiply_back<true>(block, r, trained, start, terms, bars, rows, [&](int t, int half, int at) {  // k̄ [8, d] = (P, R) ḡᵀ + z̄ (w1, w2)ᵀ
         store_values(r[t].out.of[0][half], into(dk, t), first + at, place.end, CoreLane(t));
       });
       block.barrier();
@@ -247,17 +248,18 @@ struct TttGluPullCores {
   }
 };
 
-/// The way back of `ttt_glu_by_cores`: dq, dk, dv [B, H, N, d] and dw1, dw2 [H, d, d].
+/// The way back of `ttt_glu_by_cores`.
 template <class L, int D, class S>
-void ttt_glu_pull_by_cores(View<const S> q, View<const S> k, View<const S> v, View<const float> w1, View<const float> w2, const TttStep& step,
-                           const float* gradient, View<const S> o, View<S> dq, View<S> dk, View<S> dv, View<float> dw1, View<float> dw2) {
+void ttt_glu_pull_by_cores(const GluOperands<const S, const float>& x, const TttStep& step, const float* gradient, View<const S> o_bar,
+                           const GluOperands<S, float>& dx) {
   using Program = TttGluPullCores<D, S>;
-  const L run("ttt_glu_pull", o.device);
-  const CoreSizes s(q.shape, step, Program::most);
+  const L run("ttt_glu_pull", o_bar.device);
+  const CoreSizes s(x.q.shape, step, Program::most);
   const Scratch<L, float> dw(run, s.blocks() * 2 * D * D), total(run, s.parts > 1 ? s.B * s.H * 2 * D * D : 0);
-  const PlainWeights<L> w(run, w1, w2);
+  const PlainWeights<L> w(run, x.w1, x.w2);
   const auto start = [&](CoreStage stage, float* U) {
-    run.blocks(s.blocks(), Program::threads, Program::shared_bytes(s), Program{s.at(stage), q, k, v, w.w1(), w.w2(), gradient, o, dq, dk, dv, U, dw.data()});
+    run.blocks(s.blocks(), Program::threads, Program::shared_bytes(s),
+               Program{s.at(stage), x.q, x.k, x.v, w.w1(), w.w2(), gradient, o_bar, dx.q, dx.k, dx.v, U, dw.data()});
   };
   if (s.B * s.H > 0 && s.parts == 1) start(CoreStage::whole, nullptr);
   if (s.B * s.H > 0 && s.parts > 1) {
@@ -265,7 +267,7 @@ void ttt_glu_pull_by_cores(View<const S> q, View<const S> k, View<const S> v, Vi
     sum_core_parts<L>(run, s, dw.data(), D, total.data());
     start(CoreStage::after_sum, total.data());
   }
-  sum_weights<L>(run, dw.data(), s.B * s.parts, dw1, dw2);
+  sum_weights<L>(run, dw.data(), s.B * s.parts, dx.w1, dx.w2);
 }
 
 }  // namespace ttt::cuda_backend

@@ -34,21 +34,21 @@ void ttt_heads_bf16(View<const bf16> qkv, View<const float> w1, View<const float
   const HeadsBuffer<const bf16> in(qkv, w1.shape);
   const HeadsBuffer<bf16> out(o, w1.shape);
   with_core_width(in.d, [&](auto d) {
-    ttt_glu_by_cores<L, d, bf16>(in.glu(0), in.glu(1), in.glu(2), w1, w2, step, g_glu, out.glu(0));
+    ttt_glu_by_cores<L, d, bf16>({in.glu(0), in.glu(1), in.glu(2), w1, w2}, step, g_glu, out.glu(0));
   });
-  ttt_dwconv<L, float, bf16>(in.conv(0), in.conv(1), in.conv(2), w3, step, g_conv, out.conv(0));
+  ttt_dwconv<L, float, bf16>({in.conv(0), in.conv(1), in.conv(2), w3}, step, g_conv, out.conv(0));
 }
 template <class L>
 void ttt_heads_bf16_pull(View<const bf16> qkv, View<const float> w1, View<const float> w2, View<const float> w3, const TttStep& step,
-                         const float* g_glu, const float* g_conv, View<const bf16> o, View<bf16> dqkv, View<float> dw1, View<float> dw2,
+                         const float* g_glu, const float* g_conv, View<const bf16> o_bar, View<bf16> dqkv, View<float> dw1, View<float> dw2,
                          View<float> dw3) {
-  const HeadsBuffer<const bf16> in(qkv, w1.shape), cotangent(o, w1.shape);
+  const HeadsBuffer<const bf16> in(qkv, w1.shape), from(o_bar, w1.shape);
   const HeadsBuffer<bf16> to(dqkv, w1.shape);
   with_core_width(in.d, [&](auto d) {
-    ttt_glu_pull_by_cores<L, d, bf16>(in.glu(0), in.glu(1), in.glu(2), w1, w2, step, g_glu, cotangent.glu(0), to.glu(0), to.glu(1), to.glu(2), dw1,
-                                      dw2);
+    ttt_glu_pull_by_cores<L, d, bf16>({in.glu(0), in.glu(1), in.glu(2), w1, w2}, step, g_glu, from.glu(0),
+                                      {to.glu(0), to.glu(1), to.glu(2), dw1, dw2});
   });
-  ttt_dwconv_pull<L, float, bf16>(in.conv(0), in.conv(1), in.conv(2), w3, step, g_conv, cotangent.conv(0), to.conv(0), to.conv(1), to.conv(2), dw3);
+  ttt_dwconv_pull<L, float, bf16>({in.conv(0), in.conv(1), in.conv(2), w3}, step, g_conv, from.conv(0), {to.conv(0), to.conv(1), to.conv(2), dw3});
 }
 
 /// The rows of tokens of a mixer: x and y [B, h, w, C], buffers [B, h, w, 3C + 3d] and [B, h, w, C + d].
