@@ -46,6 +46,8 @@ TEST_CASE("numerics: value, first and second derivative at special points") {
       {"log at 0", [](const auto& x) { return log(x); }, 0, -inf, inf, -inf},
       {"reciprocal_or_zero at 0", [](const auto& x) { return reciprocal_or_zero(x); }, 0, 0, 0, 0},
       {"silu at 0", [](const auto& x) { return silu(x); }, 0, 0, 0.5, 0.5},
+      {"bce_with_logits at 0", [one](const auto& x) { return bce_with_logits(x, one); }, 0, std::log(2.0), -0.5, 0.25},
+      {"log1p at 0", [](const auto& x) { return log1p(x); }, 0, 0, 1, -1},
       {"softplus at 0", [](const auto& x) { return softplus(x); }, 0, std::log(2.0), 0.5, 0.25},
   };
   for (const Point& p : points) {

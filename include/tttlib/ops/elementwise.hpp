@@ -153,6 +153,11 @@ template <class T>
 Tensor<T> log(const Tensor<T>& x) {
   return record<T>("log", detail::compute("log", formula::Log{}, x), {saved(x)}, [](const Call<T>& c) { return div(c.g, c.in(0)); });
 }
+/// log(1 + x), with all its digits near 0.
+template <class T>
+Tensor<T> log1p(const Tensor<T>& x) {
+  return record<T>("log1p", detail::compute("log1p", formula::Log1p{}, x), {saved(x)}, [](const Call<T>& c) { return div(c.g, add(c.in(0), 1)); });
+}
 template <class T>
 Tensor<T> sqrt(const Tensor<T>& x) {
   return record<T>("sqrt", saved(detail::compute("sqrt", formula::Sqrt{}, x)), {x},
