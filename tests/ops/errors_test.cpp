@@ -285,6 +285,7 @@ TEST_CASE("errors: an undefined tensor is named by the op that met it") {
 }
 
 TEST_CASE("errors: lengths that no tensor has") {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   const std::vector<Mistake> mistakes{
       {[] { split(z({3}), {5, -2}); }, "ttt::split: negative length -2: x [3], axis 0"},
       {[] { split(z({3}), 0); }, "ttt::split: parts need a positive length, got 0"},
@@ -294,6 +295,18 @@ TEST_CASE("errors: lengths that no tensor has") {
       {[] { reshape(z({6}), {-1, -1}); }, "ttt::reshape: negative length: x [6], target [-1, -1]. Hint: one axis may be -1"},
       {[] { reshape(z({0, 3}), {0, -1}); },
        "ttt::reshape: -1 could be any length beside an empty axis: x [0, 3], target [0, -1]"},
+      {[] { pad(z({5}), 0, most, most); }, "ttt::pad: too many elements: 5 + 9223372036854775807 along one axis"},
+      {[] { pad(z({5}), 0, 1, most - 6); }, "ttt::Tensor: too many elements: shape [9223372036854775807]"},
+      {[] { split(z({5}), {most, most, 7}); }, "ttt::split: too many elements: 9223372036854775807 + 9223372036854775807 along one axis"},
+      {[] { cat(Tensors<float>(4, expand(z({0, 1}), {0, most / 2 + 1})), 1); },
+       "ttt::cat: too many elements: 4611686018427387904 + 4611686018427387904 along one axis"},
+      {[] { conv2d(z({1, 8, 8, 3}), z({16, 3, 3, 3}), {}, {.padding = most}); },
+       "ttt::conv2d: too many elements: 8 + 9223372036854775807 along one axis"},
+      {[] { conv2d(z({1, 8, 8, 3}), z({16, 3, 3, 3}), {}, {.dilation = most}); },
+       "ttt::conv2d: too large a kernel: w [16, 3, 3, 3], dilation 9223372036854775807"},
+      {[] { max_pool2d(z({1, 8, 8, 3}), 2, {.padding = most}); },
+       "ttt::max_pool2d: the padding must be at most half the kernel: kernel 2 x 2, padding 9223372036854775807 x 9223372036854775807"},
+      {[] { max_pool2d(z({1, 8, 8, 3}), 0); }, "ttt::max_pool2d: empty window: kernel 0 x 0"},
       {[] { tensor({{1, 2}, {3}}); }, "ttt::tensor: rows differ in length: 2 and 1"},
       {[] { arange<float>(0, std::numeric_limits<float>::quiet_NaN()); },
        "ttt::arange: no number of elements: start 0, stop nan, step 1"},

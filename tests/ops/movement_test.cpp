@@ -203,6 +203,15 @@ TEST_CASE("ops: integers add, multiply, compare and count") {
   CHECK(eq(n, 3).to_vector() == std::vector<std::int64_t>{0, 0, 1});
 }
 
+TEST_CASE("ops: steps and numbers of parts beyond the axis") {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  const auto x = tensor({1, 2, 3, 4, 5});
+  CHECK(slice(x, 0, 1, 3, most).to_vector() == std::vector<float>{2});
+  CHECK(slice(x, 0, 2, 2, most).shape() == Shape{0});
+  CHECK(chunk(x, most).size() == 5);
+  CHECK(split(x, most).size() == 1);
+}
+
 TEST_CASE("ops: views share storage") {
   const auto x = normal({2, 3, 4});
   CHECK(reshape(x, {6, 4}).storage() == x.storage());

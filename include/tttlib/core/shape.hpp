@@ -90,6 +90,13 @@ inline std::int64_t numel(const Shape& shape) {
   return n;
 }
 
+/// The sum of two lengths. Throws ShapeError if it is more than an int64 can count.
+inline std::int64_t add_lengths(const char* op, std::int64_t a, std::int64_t b) {
+  std::int64_t sum = 0;
+  if (__builtin_add_overflow(a, b, &sum)) fail<ShapeError>(op, concat("too many elements: ", a, " + ", b, " along one axis"));
+  return sum;
+}
+
 /// Row-major strides of a shape, in elements.
 inline Strides contiguous_strides(const Shape& shape) {
   Strides strides = Dims::filled(shape.size(), 1);

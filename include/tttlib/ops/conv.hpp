@@ -41,14 +41,16 @@ inline Shape conv_output_shape(const char* op, const Shape& x, const Shape& w, s
                                const ConvGeometry& geometry) {
   Shape y{x[0], 0, 0, outputs};
   for (std::size_t axis = 0; axis < 2; ++axis) {
-    const std::int64_t reach = geometry.dilation[axis] * (w[2 + axis] - 1) + 1;
-    const std::int64_t room = x[1 + axis] + 2 * geometry.padding[axis] - reach;
-    if (w[2 + axis] < 1 || room < 0)
+    std::int64_t reach = 0;
+    if (__builtin_mul_overflow(geometry.dilation[axis], w[2 + axis] - 1, &reach))
+      fail<ShapeError>(op, concat("too large a kernel: w ", w, ", dilation ", geometry.dilation[axis]));
+    reach = add_lengths(op, reach, 1);
+    const std::int64_t padded = add_lengths(op, add_lengths(op, x[1 + axis], geometry.padding[axis]), geometry.padding[axis]);
+    if (w[2 + axis] < 1 || padded < reach)
       fail<ShapeError>(op,
                        concat("kernel does not fit: x ", x, ", w ", w, ", padding ", geometry.padding[axis],
-                              "; it covers ", reach, " of ", x[1 + axis] + 2 * geometry.padding[axis],
-                              axis == 0 ? " rows" : " columns"));
-    y[1 + axis] = room / geometry.stride[axis] + 1;
+                              "; it covers ", reach, " of ", padded, axis == 0 ? " rows" : " columns"));
+    y[1 + axis] = (padded - reach) / geometry.stride[axis] + 1;
   }
   return y;
 }

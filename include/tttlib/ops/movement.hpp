@@ -264,7 +264,7 @@ Tensor<T> slice(const Tensor<T>& x, std::int64_t axis, std::int64_t start, std::
   if (first < 0 || first > last || last > n || step < 1)
     fail<ShapeError>("slice", concat("range out of bounds: x ", x.shape(), ", axis ", axis, " of length ", n, ", range [", start,
                                      ", ", stop, ") step ", step));
-  return detail::slice_count(x, at, first, (last - first + step - 1) / step, step);
+  return detail::slice_count(x, at, first, last > first ? (last - first - 1) / step + 1 : 0, step);
 }
 /// One position of an axis, which disappears.
 template <class T>
@@ -281,7 +281,7 @@ Tensors<T> split(const Tensor<T>& x, const std::vector<std::int64_t>& lengths, s
   std::int64_t total = 0;
   for (std::int64_t length : lengths) {
     if (length < 0) fail<ShapeError>("split", concat("negative length ", length, ": x ", x.shape(), ", axis ", axis));
-    total += length;
+    total = add_lengths("split", total, length);
   }
   if (total != x.shape()[at])
     fail<ShapeError>("split", concat("lengths add up to ", total, ", axis ", axis, " of x ", x.shape(), " has ", x.shape()[at]));
@@ -307,7 +307,7 @@ template <class T>
 Tensors<T> chunk(const Tensor<T>& x, std::int64_t n, std::int64_t axis = 0) {
   const std::int64_t length = x.size(axis);
   if (n < 1) fail<ShapeError>("chunk", concat("needs at least one part, got ", n));
-  return split(x, length > 0 ? (length + n - 1) / n : 1, axis);
+  return split(x, length > 0 ? (length - 1) / n + 1 : 1, axis);
 }
 
 /// Joins tensors along an axis: all other axes must agree.
@@ -321,7 +321,7 @@ Tensor<T> cat(const Tensors<T>& xs, std::int64_t axis = 0) {
     require_defined("cat", xs[i]);
     Shape other = xs[i].shape();
     if (other.size() == shape.size()) {
-      total += other[at];
+      total = add_lengths("cat", total, other[at]);
       other[at] = shape[at];
     }
     if (other != shape)
@@ -360,7 +360,7 @@ Tensor<T> pad(const Tensor<T>& x, std::int64_t axis, std::int64_t before, std::i
   const std::size_t at = normalize_axis("pad", axis, x.shape().size());
   if (before < 0 || after < 0) fail<ShapeError>("pad", concat("negative padding: ", before, ", ", after));
   Shape shape = x.shape();
-  shape[at] += before + after;
+  shape[at] = add_lengths("pad", add_lengths("pad", shape[at], before), after);
   return detail::unslice(x, shape, at, before, 1);
 }
 /// Zeros around the last axes: {before, after} of each, the last axis last.

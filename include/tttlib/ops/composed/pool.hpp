@@ -25,8 +25,9 @@ void require_image(const char* op, const Tensor<T>& x) {
 template <class T>
 Conv2dOptions pool_geometry(const char* op, const Tensor<T>& x, Pair kernel, const Pool2dOptions& options) {
   require_image(op, x);
-  if (kernel.rows < 1 || kernel.columns < 1 || options.padding.rows * 2 > kernel.rows ||
-      options.padding.columns * 2 > kernel.columns)
+  if (kernel.rows < 1 || kernel.columns < 1)
+    fail<ShapeError>(op, concat("empty window: kernel ", kernel.rows, " x ", kernel.columns));
+  if (options.padding.rows > kernel.rows / 2 || options.padding.columns > kernel.columns / 2)
     fail<ShapeError>(
         op, concat("the padding must be at most half the kernel: kernel ", kernel.rows, " x ", kernel.columns,
                    ", padding ", options.padding.rows, " x ", options.padding.columns));
