@@ -37,8 +37,6 @@ TTT_CASTS(std::int64_t, double)
 TTT_CASTS(std::int64_t, bf16)
 
 template void map(formula::Neg, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::AddScalar, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::MulScalar, const View<const std::int64_t>&, const View<std::int64_t>&);
 template void map(formula::Add, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
 template void map(formula::Sub, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
 template void map(formula::Mul, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);

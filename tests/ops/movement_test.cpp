@@ -201,6 +201,10 @@ TEST_CASE("ops: integers add, multiply, compare and count") {
   CHECK(sum(n).item() == 2);
   CHECK(cumsum(n, 0).to_vector() == std::vector<std::int64_t>{1, -1, 2});
   CHECK(eq(n, 3).to_vector() == std::vector<std::int64_t>{0, 0, 1});
+  const std::int64_t large = (std::int64_t(1) << 60) + 1;  // not a double
+  CHECK((n + large).to_vector() == std::vector<std::int64_t>{large + 1, large - 2, large + 3});
+  CHECK((large - n).to_vector() == std::vector<std::int64_t>{large - 1, large + 2, large - 3});
+  CHECK((n * large).to_vector() == std::vector<std::int64_t>{large, -2 * large, 3 * large});
 }
 
 TEST_CASE("ops: steps and numbers of parts beyond the axis") {

@@ -74,6 +74,8 @@ inline void require_defined(const char* op, const TensorBase& x) {
 
 template <class T = float>
 class Tensor : public TensorBase {
+  static_assert(is_element<T>, "tensors hold float, double, ttt::bf16 or std::int64_t: other integers and bool go into a Tensor<std::int64_t>");
+
  public:
   using value_type = T;
 

@@ -17,7 +17,7 @@ namespace detail {
 template <class F, class T>
 inline constexpr bool has_kernel = is_floating<T>;
 #define TTT_INTEGER_FORMULAS(X) \
-  X(Neg) X(AddScalar) X(MulScalar) X(Add) X(Sub) X(Mul) X(Equal) X(NotEqual) X(Less) X(LessEqual)
+  X(Neg) X(Add) X(Sub) X(Mul) X(Maximum) X(Minimum) X(Equal) X(NotEqual) X(Less) X(LessEqual)
 #define TTT_HAS_KERNEL(Name) \
   template <>                \
   inline constexpr bool has_kernel<formula::Name, std::int64_t> = true;
@@ -75,7 +75,8 @@ Tensor<T> add(const Tensor<T>& a, const Tensor<T>& b) {
 }
 template <class T>
 Tensor<T> add(const Tensor<T>& x, Wide<T> value) {
-  return record<T>("add_scalar", detail::compute("add", formula::AddScalar{static_cast<double>(value)}, x), {x},
+  if constexpr (!is_floating<T>) return add(x, full<T>({}, value, x.device()));  // formulas carry doubles, which lack an int64's last bits
+  else return record<T>("add_scalar", detail::compute("add", formula::AddScalar{static_cast<double>(value)}, x), {x},
                    [](const Call<T>& c) { return c.g; });
 }
 /// a − b; shapes broadcast.
@@ -95,7 +96,8 @@ Tensor<T> mul(const Tensor<T>& a, const Tensor<T>& b) {
 }
 template <class T>
 Tensor<T> mul(const Tensor<T>& x, Wide<T> value) {
-  return record<T>("mul_scalar", detail::compute("mul", formula::MulScalar{static_cast<double>(value)}, x), {x},
+  if constexpr (!is_floating<T>) return mul(x, full<T>({}, value, x.device()));
+  else return record<T>("mul_scalar", detail::compute("mul", formula::MulScalar{static_cast<double>(value)}, x), {x},
                    [value](const Call<T>& c) { return mul(c.g, value); });
 }
 template <class T>
