@@ -207,6 +207,26 @@ TEST_CASE("ops: integers add, multiply, compare and count") {
   CHECK((n * large).to_vector() == std::vector<std::int64_t>{large, -2 * large, 3 * large});
 }
 
+TEST_CASE("ops: integers have extrema, choices and magnitudes") {
+  using I = std::vector<std::int64_t>;
+  const auto n = tensor<std::int64_t>({{5, -2, 3}, {-7, 9, 9}});
+  CHECK(abs(n).to_vector() == I{5, 2, 3, 7, 9, 9});
+  CHECK(argmax(n, 1).to_vector() == I{0, 1});
+  CHECK(argmin(n, 0).to_vector() == I{1, 0, 0});
+  CHECK(max(n, 1).to_vector() == I{5, 9});
+  CHECK(min(n, 0).to_vector() == I{-7, -2, 3});
+  CHECK(amax(n, 1).to_vector() == I{5, 9});
+  CHECK(amin(n, 0).to_vector() == I{-7, -2, 3});
+  CHECK(max(n).item() == 9);
+  CHECK(min(n).item() == -7);
+  CHECK(maximum(n, 3).to_vector() == I{5, 3, 3, 3, 9, 9});
+  CHECK(minimum(n, select(n, 0, 0)).to_vector() == I{5, -2, 3, -7, -2, 3});
+  CHECK(clamp(n, -1, 4).to_vector() == I{4, -1, 3, -1, 4, 4});
+  CHECK(clamp_min(n, 4).to_vector() == I{5, 4, 4, 4, 9, 9});
+  CHECK(clamp_max(n, 4).to_vector() == I{4, -2, 3, -7, 4, 4});
+  CHECK(where(n > 4, n, 0).to_vector() == I{5, 0, 0, 0, 9, 9});
+}
+
 TEST_CASE("ops: steps and numbers of parts beyond the axis") {
   constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   const auto x = tensor({1, 2, 3, 4, 5});

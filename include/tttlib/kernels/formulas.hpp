@@ -58,7 +58,7 @@ TTT_FORMULA_1(AddScalar, x + T(p))
 TTT_FORMULA_1(MulScalar, x* T(p))
 TTT_FORMULA_1(DivScalar, x / T(p))
 TTT_FORMULA_1(PowScalar, std::pow(x, T(p)))
-TTT_FORMULA_1(Clamp, x < T(p) ? T(p) : (x > T(q) ? T(q) : x))
+TTT_FORMULA_1(Clamp, (x < T(p) ? T(p) : x) > T(q) ? T(q) : (x < T(p) ? T(p) : x))
 TTT_FORMULA_1(InRange, x >= T(p) && x <= T(q) ? T(1) : T(0))
 
 /// S = SiLU with its first two derivatives at one point, from one exponential: xσ, σ(1 + x(1−σ)), σ(1−σ)(2 + x(1−2σ)).

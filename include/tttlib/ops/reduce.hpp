@@ -59,10 +59,11 @@ Tensor<T> extremum(const char* op, Reduction kind, const Tensor<T>& x, const Axe
   if (x.numel() == 0) fail<ShapeError>(op, concat("extremum of no elements: x ", x.shape()));
   Tensor<T> y(to.kept, x.device());
   backend::reduce(kind, view(x), mutable_view(y));
-  y = record<T>(op, saved(y), {saved(x)}, [](const Call<T>& c) {
-    const Tensor<T> ties = eq(c.in(0), c.y());                                           // [x.shape], a constant
-    return mul(broadcast_to(mul(c.g, reciprocal(sum_to(ties, c.g.shape()))), ties.shape()), ties);
-  });
+  if constexpr (is_floating<T>)
+    y = record<T>(op, saved(y), {saved(x)}, [](const Call<T>& c) {
+      const Tensor<T> ties = eq(c.in(0), c.y());                                         // [x.shape], a constant
+      return mul(broadcast_to(mul(c.g, reciprocal(sum_to(ties, c.g.shape()))), ties.shape()), ties);
+    });
   return keep_axis ? y : reshape(y, to.dropped);
 }
 }  // namespace detail

@@ -187,6 +187,7 @@ void add_integer_elementwise(Verbs<std::int64_t>& verbs) {
   verbs.where = where<L, std::int64_t>;
   verbs.map_unary[formula::index_of<formula::Neg>] = map_unary<L, formula::Neg, std::int64_t>;
   verbs.map_binary[formula::index_of<formula::Add>] = map_binary<L, formula::Add, std::int64_t>;
+  verbs.map_binary[formula::index_of<formula::Mul>] = map_binary<L, formula::Mul, std::int64_t>;
 }
 
 }  // namespace ttt::cuda_backend
