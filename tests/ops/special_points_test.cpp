@@ -30,6 +30,8 @@ TEST_CASE("numerics: value, first and second derivative at special points") {
       {"minimum at a tie", [one](const auto& x) { return minimum(x, one); }, 1, 1, 0.5, 0},
       {"clamp on the lower bound", [](const auto& x) { return clamp(x, -1, 1); }, -1, -1, 1, 0},
       {"clamp on the upper bound", [](const auto& x) { return clamp(x, -1, 1); }, 1, 1, 1, 0},
+      {"clamp with its bounds the wrong way round", [](const auto& x) { return clamp(x, 5, 0); }, -1, 0, 0, 0},
+      {"clamp with its bounds the wrong way round, between", [](const auto& x) { return clamp(x, 5, 0); }, 3, 0, 0, 0},
       {"clamp outside", [](const auto& x) { return clamp(x, -1, 1); }, 2, 1, 0, 0},
       {"pow 0 at 0", [](const auto& x) { return pow(x, 0); }, 0, 1, 0, 0},
       {"pow 1 at 0", [](const auto& x) { return pow(x, 1); }, 0, 0, 1, 0},

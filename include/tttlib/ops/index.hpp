@@ -142,6 +142,14 @@ Tensor<T> min(const Tensor<T>& x, std::int64_t axis, bool keep_axis = false) {
   return keep_axis ? y : squeeze(y, axis);
 }
 
+/// A number that is not whole is no axis: `maximum(x, 0.5)` compares.
+template <class T, class F>
+  requires std::is_floating_point_v<F>
+Tensor<T> max(const Tensor<T>& x, F axis, bool keep_axis = false) = delete;
+template <class T, class F>
+  requires std::is_floating_point_v<F>
+Tensor<T> min(const Tensor<T>& x, F axis, bool keep_axis = false) = delete;
+
 /// Largest and smallest of all elements; ties share the gradient evenly.
 template <class T>
 Tensor<T> max(const Tensor<T>& x) { return amax(x); }
