@@ -66,6 +66,9 @@ void backward(const Tensor<T>& output, const Tensor<T>& cotangent, bool retain_g
   std::vector<Node*> targets;
   for (const auto& node : order.nodes())
     if (dynamic_cast<LeafNode*>(node.get())) targets.push_back(node.get());
+  if (targets.empty())
+    fail<GradError>("backward", concat("no tensor with requires_grad() is reached from the output ", output.shape(), ", made by ", output.node()->op),
+                    "what a function under grad or vjp computes is differentiated there, not afterwards");
   const auto give = [&](std::size_t i, TensorBase g) {
     auto* leaf = static_cast<LeafNode*>(targets[i]);
     if (!g.defined()) return;
