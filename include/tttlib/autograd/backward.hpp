@@ -74,6 +74,7 @@ void backward(const Tensor<T>& output, const Tensor<T>& cotangent, bool retain_g
     if (!g.defined()) return;
     // What reaches a leaf may be a view, or shared with another leaf or the cotangent: then the leaf takes a
     // copy.
+    const std::lock_guard<std::mutex> lock(leaf->accumulating);
     const bool ours = g.storage().use_count() == 1 && g.is_contiguous();
     if (leaf->grad.defined()) leaf->grad = detail::accumulate(leaf->grad, g, /*owned=*/true);
     else leaf->grad = ours ? g : detail::owned_sum(leaf->output, g);
