@@ -125,7 +125,7 @@ auto spread(const F& f) {
 }  // namespace detail
 
 /// Cotangents of f's arguments for the output cotangent u: uᵀ·∂f/∂x_i, one per argument. f takes a list of
-/// tensors.
+/// tensors. Cotangents may share memory with u and with each other, as views do: `clone` before `assign`.
 template <class T, class F>
 Tensors<T> vjp(const F& f, const Tensors<T>& xs, const Tensor<T>& u) {
   return detail::pull_back("vjp", detail::ListFunction<T>(f), xs, u).second;
