@@ -64,6 +64,10 @@ TEST_CASE("errors: shapes that do not fit") {
          cat(Tensors<float>{z({2, 3}), z({3, 3})}, 1);
        },
        "ttt::cat: shapes differ outside of axis 1: tensor 0 [2, 3], tensor 1 [3, 3]"},
+      {[] { stack({z({2, 3}), z({3, 3})}); },
+       "ttt::stack: shapes differ: tensor 0 [2, 3], tensor 1 [3, 3]. Hint: cat joins along an axis that they have"},
+      {[] { stack({z({1, 1, 1, 1, 1, 1, 1, 2})}, 0); }, "ttt::Shape: too many axes: [1, 1, 1, 1, 1, 1, 1, 2] and 1; at most 8 are supported"},
+      {[] { logsumexp(z({2, 0})); }, "ttt::logsumexp: axis -1 is empty: x [2, 0]"},
       {[] {
          squeeze(z({2, 3}), 0);
        },
@@ -71,7 +75,7 @@ TEST_CASE("errors: shapes that do not fit") {
       {[] {
          sum(z({2, 3}), {2});
        },
-       "ttt::sum: axis out of range: axis 2 of a tensor with 2 axes"},
+       "ttt::sum: axis out of range: axis 2 of a tensor with 2 axes: x [2, 3]"},
       {[] {
          mean(z({0, 3}), {0});
        },
@@ -170,6 +174,8 @@ TEST_CASE("errors: indices and losses") {
          index_select(z({3, 4}), labels({-1}), 0);
        },
        "ttt::index_select: index out of range: index [1] holds -1, valid are 0 to 2 (along the axis)"},
+      {[] { index_select(z({0, 4}), labels({0}), 0); },
+       "ttt::index_select: index out of range: index [1] holds 0, valid are none (along the axis)"},
       {[] {
          index_select(z({3, 4}), zeros<std::int64_t>({1, 1}), 0);
        },
@@ -224,9 +230,24 @@ TEST_CASE("errors: indices and losses") {
          batch_norm(z({4, 6}), none, none, {}, {}, {.training = false});
        },
        "ttt::batch_norm: running statistics are needed outside of training: they are undefined"},
+      {[] {
+         Tensor<float> none, some = z({6});
+         batch_norm(z({4, 6}), some, none);
+       },
+       "ttt::batch_norm: one running statistic without the other: running_var is undefined. "
+       "Hint: pass both, or neither in training"},
+      {[] {
+         Tensor<float> none, some = z({6});
+         batch_norm(z({4, 6}), none, some);
+       },
+       "ttt::batch_norm: one running statistic without the other: running_mean is undefined. "
+       "Hint: pass both, or neither in training"},
+      {[] { uniform({2}, 2, 1); }, "ttt::uniform: not a range: low 2, high 1"},
+      {[] { trunc_normal({2}, -1); }, "ttt::trunc_normal: std must not be negative, bound positive: std -1, bound 2"},
+      {[] { trunc_normal({2}, 1, -2); }, "ttt::trunc_normal: std must not be negative, bound positive: std 1, bound -2"},
       {[] { add_drop_path(z({2}), z({2}), -1); }, "ttt::drop_path: probability out of range: p -1 is not in [0, 1]"},
       {[] { dropout(z({2}), 1.5); }, "ttt::dropout: probability out of range: p 1.5 is not in [0, 1]"},
-      {[] { softmax(z({2}), 1); }, "ttt::softmax: axis out of range: axis 1 of a tensor with 1 axes"},
+      {[] { softmax(z({2}), 1); }, "ttt::softmax: axis out of range: axis 1 of a tensor with 1 axes: x [2]"},
       {[] {
          einsum("ij,jk", z({2, 3}), z({3, 4}));
        },
@@ -273,6 +294,39 @@ TEST_CASE("errors: an undefined tensor is named by the op that met it") {
       {"cat", [&] { cat<float>({x, none}); }},
       {"matmul", [&] { matmul(none, none); }},
       {"linear", [&] { linear(none, z({2, 2})); }},
+      {"softmax", [&] { softmax(none); }},
+      {"logsumexp", [&] { logsumexp(none); }},
+      {"transpose", [&] { transpose(none); }},
+      {"cat", [&] { cat({none, x}); }},
+      {"stack", [&] { stack({none, x}); }},
+      {"slice", [&] { slice(none, 0, 0, 1); }},
+      {"select", [&] { select(none, 0, 0); }},
+      {"split", [&] { split(none, 2); }},
+      {"split", [&] { split(none, {1, 1}); }},
+      {"chunk", [&] { chunk(none, 2); }},
+      {"pad", [&] { pad(none, 0, 1, 1); }},
+      {"flip", [&] { flip(none, 0); }},
+      {"unsqueeze", [&] { unsqueeze(none, 0); }},
+      {"squeeze", [&] { squeeze(none, 0); }},
+      {"cumsum", [&] { cumsum(none, 0); }},
+      {"gather", [&] { gather(none, labels({0}), 0); }},
+      {"scatter_add", [&] { scatter_add(none, labels({0}), 0, 1); }},
+      {"index_select", [&] { index_select(none, labels({0}), 0); }},
+      {"embedding", [&] { embedding(none, labels({0})); }},
+      {"mean", [&] { mean(none); }},
+      {"var", [&] { var(none); }},
+      {"amax", [&] { amax(none); }},
+      {"layer_norm", [&] { layer_norm(none); }},
+      {"group_norm", [&] { group_norm(none, 1); }},
+      {"einsum", [&] { einsum("ij->ji", none); }},
+      {"cross_entropy", [&] { cross_entropy(none, labels({0})); }},
+      {"mse_loss", [&] { mse_loss(none, none); }},
+      {"mse_loss", [&] { mse_loss(x, none); }},
+      {"bce_with_logits", [&] { bce_with_logits(none, none); }},
+      {"dropout", [&] { dropout(none); }},
+      {"drop_path", [&] { drop_path(none, 0.5); }},
+      {"max_pool2d", [&] { max_pool2d(none, 2); }},
+      {"size", [&] { none.size(0); }},
       {"item", [&] { none.item(); }},
       {"to_vector", [&] { none.to_vector(); }},
       {"mul", [&] { leaf.grad() * 2; }},

@@ -26,6 +26,8 @@ Tensor<T> reduce_loss(const Tensor<T>& values, Reduce reduce) {
 /// Throws ShapeError if two operands of a loss differ in shape: broadcasting one would be a silent mistake.
 template <class T>
 void require_same_shape(const char* op, const Tensor<T>& prediction, const Tensor<T>& target) {
+  require_defined(op, prediction);
+  require_defined(op, target);
   if (prediction.shape() != target.shape())
     fail<ShapeError>(op,
                      concat("shapes differ: prediction ", prediction.shape(), ", target ", target.shape()));
@@ -33,6 +35,7 @@ void require_same_shape(const char* op, const Tensor<T>& prediction, const Tenso
 
 template <class T>
 void require_logits(const Tensor<T>& logits, const CrossEntropyOptions& options) {
+  require_defined("cross_entropy", logits);
   if (logits.dim() < 1 || logits.size(-1) == 0)
     fail<ShapeError>("cross_entropy", concat("needs a last axis of classes: logits ", logits.shape()));
   if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1))

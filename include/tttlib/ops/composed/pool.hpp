@@ -18,6 +18,7 @@ namespace detail {
 
 template <class T>
 void require_image(const char* op, const Tensor<T>& x) {
+  require_defined(op, x);
   if (x.dim() != 4) fail<ShapeError>(op, concat("needs an image [B, H, W, C]: x ", x.shape()));
 }
 
