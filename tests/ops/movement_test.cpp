@@ -236,6 +236,23 @@ TEST_CASE("ops: steps and numbers of parts beyond the axis") {
   CHECK(split(x, most).size() == 1);
 }
 
+TEST_CASE("ops: written as one thinks") {
+  const auto a = tensor({1, 2}), b = tensor({3, 2});
+  CHECK(cat({a, b}).to_vector() == std::vector<float>{1, 2, 3, 2});
+  CHECK(stack({a, b}, 1).to_vector() == std::vector<float>{1, 3, 2, 2});
+  CHECK(where(a > 1, 5.f, -5.f).to_vector() == std::vector<float>{-5, 5});
+  CHECK((a == b).to_vector() == std::vector<float>{0, 1});
+  CHECK((a != b).to_vector() == std::vector<float>{1, 0});
+  CHECK((a == 1).to_vector() == std::vector<float>{1, 0});
+  CHECK((a != 1).to_vector() == std::vector<float>{0, 1});
+  CHECK(max_pool2d(zeros({1, 4, 4, 1}), std::size_t(2)).shape() == Shape{1, 2, 2, 1});
+  CHECK(max_pool2d(zeros({1, 4, 4, 1}), 2LL).shape() == Shape{1, 2, 2, 1});
+  const auto has_axis = [](auto axis) { return requires(const Tensor<float>& x) { max(x, axis); }; };
+  CHECK(has_axis(0));
+  CHECK_FALSE(has_axis(0.5));  // would be axis 0
+  CHECK(amax(zeros({0, 3}), 1).shape() == Shape{0});
+}
+
 TEST_CASE("ops: views share storage") {
   const auto x = normal({2, 3, 4});
   CHECK(reshape(x, {6, 4}).storage() == x.storage());

@@ -12,8 +12,9 @@ namespace ttt {
 /// Rows and columns of a 2-D option; one number stands for both.
 struct Pair {
   std::int64_t rows, columns;
-  Pair(std::int64_t both) : rows(both), columns(both) {}  // NOLINT: implicit on purpose
-  Pair(int both) : Pair(std::int64_t(both)) {}            // NOLINT: implicit on purpose
+  template <class I>
+    requires(std::is_integral_v<I> && !std::is_same_v<I, bool>)
+  Pair(I both) : rows(static_cast<std::int64_t>(both)), columns(rows) {}  // NOLINT: implicit on purpose
   Pair(std::int64_t r, std::int64_t c) : rows(r), columns(c) {}
 };
 

@@ -312,6 +312,10 @@ template <class T>
 Tensor<T> where(const Tensor<T>& condition, Wide<T> a, const Tensor<T>& b) {
   return where(condition, full<T>({}, a, b.device()), b);
 }
+template <class T>
+Tensor<T> where(const Tensor<T>& condition, Wide<T> a, Wide<T> b) {
+  return where(condition, full<T>({}, a, condition.device()), full<T>({}, b, condition.device()));
+}
 /// x + scale·y in one pass; y and scale broadcast to x's shape. The scale is a constant.
 template <class T>
 Tensor<T> add_scaled(const Tensor<T>& x, const Tensor<T>& y, const Tensor<T>& scale) {
@@ -398,6 +402,10 @@ template <class T> Tensor<T> operator+(Wide<T> v, const Tensor<T>& x) { return a
 template <class T> Tensor<T> operator-(Wide<T> v, const Tensor<T>& x) { return add(neg(x), v); }
 template <class T> Tensor<T> operator*(Wide<T> v, const Tensor<T>& x) { return mul(x, v); }
 template <class T> Tensor<T> operator/(Wide<T> v, const Tensor<T>& x) { return mul(reciprocal(x), v); }
+template <class T> Tensor<T> operator==(const Tensor<T>& a, const Tensor<T>& b) { return eq(a, b); }
+template <class T> Tensor<T> operator!=(const Tensor<T>& a, const Tensor<T>& b) { return ne(a, b); }
+template <class T> Tensor<T> operator==(const Tensor<T>& a, Wide<T> v) { return eq(a, v); }
+template <class T> Tensor<T> operator!=(const Tensor<T>& a, Wide<T> v) { return ne(a, v); }
 template <class T> Tensor<T> operator<(const Tensor<T>& a, const Tensor<T>& b) { return lt(a, b); }
 template <class T> Tensor<T> operator>(const Tensor<T>& a, const Tensor<T>& b) { return gt(a, b); }
 template <class T> Tensor<T> operator<=(const Tensor<T>& a, const Tensor<T>& b) { return le(a, b); }
