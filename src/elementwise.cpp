@@ -36,16 +36,20 @@ TTT_CASTS(std::int64_t, float)
 TTT_CASTS(std::int64_t, double)
 TTT_CASTS(std::int64_t, bf16)
 
-template void map(formula::Neg, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::AddScalar, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::MulScalar, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::Add, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::Sub, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::Mul, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::Equal, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::NotEqual, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::Less, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
-template void map(formula::LessEqual, const View<const std::int64_t>&, const View<const std::int64_t>&, const View<std::int64_t>&);
+using Integers = View<const std::int64_t>;
+template void map(formula::Neg, const Integers&, const View<std::int64_t>&);
+template void map(formula::Abs, const Integers&, const View<std::int64_t>&);
+#define TTT_INTEGER_BINARY(Name) template void map(formula::Name, const Integers&, const Integers&, const View<std::int64_t>&);
+TTT_INTEGER_BINARY(Add)
+TTT_INTEGER_BINARY(Sub)
+TTT_INTEGER_BINARY(Mul)
+TTT_INTEGER_BINARY(Maximum)
+TTT_INTEGER_BINARY(Minimum)
+TTT_INTEGER_BINARY(Equal)
+TTT_INTEGER_BINARY(NotEqual)
+TTT_INTEGER_BINARY(Less)
+TTT_INTEGER_BINARY(LessEqual)
+template void where<std::int64_t>(Integers, Integers, Integers, View<std::int64_t>);
 
 #define TTT_OTHERS(T)                                                              \
   template void where<T>(View<const T>, View<const T>, View<const T>, View<T>);    \

@@ -25,6 +25,7 @@ inline namespace TTTLIB_KERNELS {
 TTT_REDUCTIONS(float)
 TTT_REDUCTIONS(double)
 template void reduce<std::int64_t>(Reduction, View<const std::int64_t>, View<std::int64_t>);
+template void arg_reduce<std::int64_t>(Reduction, View<const std::int64_t>, std::size_t, View<std::int64_t>);
 template void cumsum<std::int64_t>(View<const std::int64_t>, std::size_t, bool, View<std::int64_t>);
 
 }  // namespace TTTLIB_KERNELS

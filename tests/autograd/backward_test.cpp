@@ -357,3 +357,16 @@ TEST_CASE("gradients that a hook sees share memory with nothing, and what it thr
   CHECK_THROWS_WITH(backward(sum(a + b), {}, false, [](const Node&) { fail<Error>("hook", "enough"); }), ContainsSubstring("ttt::hook: enough"));
   CHECK_FALSE(in_sweep());
 }
+
+TEST_CASE("backward that reaches no leaf is an error") {
+  Tensor<double> kept;
+  const auto f = [&](const Tensor<double>& x) {
+    kept = x * x;
+    return sum(kept);
+  };
+  grad(f)(tensor<double>({1, 2}));
+  REQUIRE(kept.is_tracked());
+  CHECK_THROWS_WITH(kept.backward(tensor<double>({1, 1})),
+                    "ttt::backward: no tensor with requires_grad() is reached from the output [2], made by mul. "
+                    "Hint: what a function under grad or vjp computes is differentiated there, not afterwards");
+}

@@ -83,3 +83,11 @@ TEST_CASE("a fused op without a fast rule computes only the cotangents that are 
   CHECK(has_values(grad(f)(tensor<double>({3})), {5}));
   CHECK_FALSE(second_tracked);
 }
+
+TEST_CASE("a custom op that makes nothing says so") {
+  const auto nothing = custom_op<double>(
+      "nothing", [](const Tensors<double>&) { return Tensor<double>(); },
+      [](const Tensors<double>&, const Tensor<double>&, const Tensor<double>& g) { return Tensors<double>{g}; });
+  auto x = tensor<double>({1, 2}).requires_grad();
+  CHECK_THROWS_WITH(nothing(x), "ttt::nothing: the forward function returned an undefined tensor");
+}

@@ -54,6 +54,15 @@ TEST_CASE("concurrent independent gradients") {
   CHECK(wrong == 0);
 }
 
+TEST_CASE("concurrent backward passes add up in a shared leaf") {
+  const NoLeaks leaks;
+  auto w = ones<double>({2, 2}).requires_grad();
+  on_threads(4, [&] {
+    for (int i = 0; i < 50; ++i) sum(matmul(w, w)).backward();
+  });
+  CHECK(has_values(w.grad(), {800, 800, 800, 800}));
+}
+
 TEST_CASE("grad mode, module path and anomaly mode are per thread") {
   const NoLeaks leaks;
   const NoGradGuard no_recording;

@@ -4,6 +4,11 @@
 
 using namespace ttt;
 
+namespace {
+Tensor<double> cubes(const Tensor<double>& x) { return sum(x * x * x); }
+Tensor<double> squares_of_list(const Tensors<double>& xs) { return sum(xs[0] * xs[0]); }
+}  // namespace
+
 TEST_CASE("vjp of a matrix product") {
   const NoLeaks leaks;
   manual_seed(5);
@@ -47,6 +52,27 @@ TEST_CASE("hvp of a quadratic form and of a quartic") {
   CHECK(difference(hvp(form, x, v), matmul(a + transpose(a), v)) < 1e-14);
   const auto quartic = [](const Tensor<double>& x) { return sum(square(square(x))); };
   CHECK(difference(hvp(quartic, x, v), x * x * v * 12.0) < 1e-14);
+}
+
+TEST_CASE("what a function under grad does to its captures is seen") {  // g++ 12 lost it where it optimised
+  int gradients = 0, values = 0;
+  const auto x = tensor<double>({1, 2});
+  grad([&](const Tensor<double>& x) {
+    ++gradients;
+    return sum(x * x);
+  })(x);
+  value_and_grad([&](const Tensors<double>& xs) {
+    ++values;
+    return sum(xs[0] * xs[0]);
+  })(Tensors<double>{x});
+  CHECK(gradients == 1);
+  CHECK(values == 1);
+}
+
+TEST_CASE("a plain function has a gradient") {
+  const auto x = tensor<double>({1, 2});
+  CHECK(has_values(grad(cubes)(x), {3, 12}));
+  CHECK(has_values(grad(squares_of_list)(Tensors<double>{x})[0], {2, 4}));
 }
 
 TEST_CASE("jacobian") {

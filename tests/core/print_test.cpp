@@ -74,6 +74,11 @@ TEST_CASE("large tensors are summarised") {
   CHECK(longest <= 120);  // a line of 100, and the tail
 }
 
+TEST_CASE("many lines without numbers are summarised") {
+  CHECK(to_string(zeros<double>({2, 0})) == "[[]\n []]  float64 [2, 0]");
+  CHECK(to_string(zeros<double>({300000000, 0})) == "[[]\n []\n []\n …\n []\n []\n []]  float64 [300000000, 0]");
+}
+
 TEST_CASE("whatever has operator<< can be printed") {
   std::ostringstream out;
   out << tensor<double>({1, 2}) << '\n' << Tensors<double>{scalar(1.0), scalar(2.0)};

@@ -19,7 +19,11 @@ TEST_CASE("Dims: a short list of integers") {
   CHECK(to_string(d) == "[5, 3, 7]");
   CHECK(to_string(Dims{}) == "[]");
   CHECK(Dims::filled(3, 4) == Dims{4, 4, 4});
-  CHECK_THROWS_WITH(Dims::filled(9, 1), "ttt::Shape: too many axes: at most 8 are supported");
+  CHECK_THROWS_WITH(Dims::filled(9, 1), "ttt::Shape: too many axes: [1, 1, 1, 1, 1, 1, 1, 1] and 1; at most 8 are supported");
+  CHECK_THROWS_WITH(Dims{}.back(), "ttt::Shape: no axes: [] has no first and no last one");
+  CHECK_THROWS_AS(Dims{}.front(), ShapeError);
+  CHECK(Dims({2, 3, 4}).front() == 2);
+  CHECK(Dims({2, 3, 4}).back() == 4);
 }
 
 TEST_CASE("numel counts, and refuses what an int64 cannot count") {

@@ -498,6 +498,7 @@ TEST_CASE("index tensors live on the GPU; a position out of range reads NaN and 
   CHECK((read[0] == 12 && read[1] == 10 && std::isnan(read[2]) && std::isnan(read[3])));
   CHECK(scatter_add(ones<float>({4}, cuda()), index, 0, 3).to_vector() == std::vector<float>{1, 0, 1});
   CHECK(transpose(reshape(index, {2, 2})).contiguous().to_vector() == std::vector<std::int64_t>{2, 9, 0, -1});
+  CHECK((index * 3 + 1).to_vector() == std::vector<std::int64_t>{7, 1, 28, -2});
   CHECK(gather(index, tensor<std::int64_t>({1, 1}).to(cuda()), 0).to_vector() == std::vector<std::int64_t>{0, 0});
   CHECK(one_hot<float>(tensor<std::int64_t>({1, 0}).to(cuda()), 2).to_vector() == std::vector<float>{0, 1, 1, 0});
   Tensor<std::int64_t> total(Shape{1}, cuda());

@@ -80,6 +80,9 @@ std::vector<OpCase> functions() {
           "log", [](const auto& x) { return log(x[0]); }, each([](double x) { return std::log(x); }),
           singles(positive), 3),
       op_case(
+          "log1p", [](const auto& x) { return log1p(x[0]); }, each([](double x) { return std::log1p(x); }),
+          singles(positive), 3),
+      op_case(
           "sqrt", [](const auto& x) { return sqrt(x[0]); }, each([](double x) { return std::sqrt(x); }),
           singles(positive), 3),
       op_case(
@@ -205,6 +208,21 @@ TEST_CASE("ops: comparisons") {
   auto leaf = tensor<double>({1, 2, 3});
   leaf.requires_grad();
   CHECK_FALSE(lt(leaf, b).is_tracked());
+}
+
+TEST_CASE("ops: small values of softplus and of the binary cross entropy keep their digits") {
+  const auto x = tensor<double>({-2, -10, -20, -40, -80}), one = ones_like(x), zero = zeros_like(x);
+  std::vector<double> values;
+  for (const double v : x.to_vector()) values.push_back(std::log1p(std::exp(v)));
+  const auto expected = from_data(values, x.shape());
+  for (std::int64_t i = 0; i < x.numel(); ++i) {
+    const auto at = [i](const auto& y) { return select(y, 0, i); };
+    CHECK(relative_error(at(softplus(x)), at(expected)) <= 1e-15);
+    CHECK(relative_error(at(softplus(cast<float>(x))), at(expected)) <= 3e-7);  // exp is right to 1.2e-7
+    CHECK(relative_error(at(bce_with_logits(x, zero, Reduce::none)), at(expected)) <= 1e-15);
+    CHECK(relative_error(at(bce_with_logits(-x, one, Reduce::none)), at(expected)) <= 1e-15);
+    CHECK(relative_error(at(bce_with_logits(cast<float>(-x), cast<float>(one), Reduce::none)), at(expected)) <= 3e-7);
+  }
 }
 
 TEST_CASE("ops: extreme arguments stay finite") {

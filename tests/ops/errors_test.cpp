@@ -64,6 +64,10 @@ TEST_CASE("errors: shapes that do not fit") {
          cat(Tensors<float>{z({2, 3}), z({3, 3})}, 1);
        },
        "ttt::cat: shapes differ outside of axis 1: tensor 0 [2, 3], tensor 1 [3, 3]"},
+      {[] { stack({z({2, 3}), z({3, 3})}); },
+       "ttt::stack: shapes differ: tensor 0 [2, 3], tensor 1 [3, 3]. Hint: cat joins along an axis that they have"},
+      {[] { stack({z({1, 1, 1, 1, 1, 1, 1, 2})}, 0); }, "ttt::Shape: too many axes: [1, 1, 1, 1, 1, 1, 1, 2] and 1; at most 8 are supported"},
+      {[] { logsumexp(z({2, 0})); }, "ttt::logsumexp: axis -1 is empty: x [2, 0]"},
       {[] {
          squeeze(z({2, 3}), 0);
        },
@@ -71,7 +75,7 @@ TEST_CASE("errors: shapes that do not fit") {
       {[] {
          sum(z({2, 3}), {2});
        },
-       "ttt::sum: axis out of range: axis 2 of a tensor with 2 axes"},
+       "ttt::sum: axis out of range: axis 2 of a tensor with 2 axes: x [2, 3]"},
       {[] {
          mean(z({0, 3}), {0});
        },
@@ -170,6 +174,8 @@ TEST_CASE("errors: indices and losses") {
          index_select(z({3, 4}), labels({-1}), 0);
        },
        "ttt::index_select: index out of range: index [1] holds -1, valid are 0 to 2 (along the axis)"},
+      {[] { index_select(z({0, 4}), labels({0}), 0); },
+       "ttt::index_select: index out of range: index [1] holds 0, valid are none (along the axis)"},
       {[] {
          index_select(z({3, 4}), zeros<std::int64_t>({1, 1}), 0);
        },
@@ -224,9 +230,24 @@ TEST_CASE("errors: indices and losses") {
          batch_norm(z({4, 6}), none, none, {}, {}, {.training = false});
        },
        "ttt::batch_norm: running statistics are needed outside of training: they are undefined"},
+      {[] {
+         Tensor<float> none, some = z({6});
+         batch_norm(z({4, 6}), some, none);
+       },
+       "ttt::batch_norm: one running statistic without the other: running_var is undefined. "
+       "Hint: pass both, or neither in training"},
+      {[] {
+         Tensor<float> none, some = z({6});
+         batch_norm(z({4, 6}), none, some);
+       },
+       "ttt::batch_norm: one running statistic without the other: running_mean is undefined. "
+       "Hint: pass both, or neither in training"},
+      {[] { uniform({2}, 2, 1); }, "ttt::uniform: not a range: low 2, high 1"},
+      {[] { trunc_normal({2}, -1); }, "ttt::trunc_normal: std must not be negative, bound positive: std -1, bound 2"},
+      {[] { trunc_normal({2}, 1, -2); }, "ttt::trunc_normal: std must not be negative, bound positive: std 1, bound -2"},
       {[] { add_drop_path(z({2}), z({2}), -1); }, "ttt::drop_path: probability out of range: p -1 is not in [0, 1]"},
       {[] { dropout(z({2}), 1.5); }, "ttt::dropout: probability out of range: p 1.5 is not in [0, 1]"},
-      {[] { softmax(z({2}), 1); }, "ttt::softmax: axis out of range: axis 1 of a tensor with 1 axes"},
+      {[] { softmax(z({2}), 1); }, "ttt::softmax: axis out of range: axis 1 of a tensor with 1 axes: x [2]"},
       {[] {
          einsum("ij,jk", z({2, 3}), z({3, 4}));
        },
@@ -273,6 +294,39 @@ TEST_CASE("errors: an undefined tensor is named by the op that met it") {
       {"cat", [&] { cat<float>({x, none}); }},
       {"matmul", [&] { matmul(none, none); }},
       {"linear", [&] { linear(none, z({2, 2})); }},
+      {"softmax", [&] { softmax(none); }},
+      {"logsumexp", [&] { logsumexp(none); }},
+      {"transpose", [&] { transpose(none); }},
+      {"cat", [&] { cat({none, x}); }},
+      {"stack", [&] { stack({none, x}); }},
+      {"slice", [&] { slice(none, 0, 0, 1); }},
+      {"select", [&] { select(none, 0, 0); }},
+      {"split", [&] { split(none, 2); }},
+      {"split", [&] { split(none, {1, 1}); }},
+      {"chunk", [&] { chunk(none, 2); }},
+      {"pad", [&] { pad(none, 0, 1, 1); }},
+      {"flip", [&] { flip(none, 0); }},
+      {"unsqueeze", [&] { unsqueeze(none, 0); }},
+      {"squeeze", [&] { squeeze(none, 0); }},
+      {"cumsum", [&] { cumsum(none, 0); }},
+      {"gather", [&] { gather(none, labels({0}), 0); }},
+      {"scatter_add", [&] { scatter_add(none, labels({0}), 0, 1); }},
+      {"index_select", [&] { index_select(none, labels({0}), 0); }},
+      {"embedding", [&] { embedding(none, labels({0})); }},
+      {"mean", [&] { mean(none); }},
+      {"var", [&] { var(none); }},
+      {"amax", [&] { amax(none); }},
+      {"layer_norm", [&] { layer_norm(none); }},
+      {"group_norm", [&] { group_norm(none, 1); }},
+      {"einsum", [&] { einsum("ij->ji", none); }},
+      {"cross_entropy", [&] { cross_entropy(none, labels({0})); }},
+      {"mse_loss", [&] { mse_loss(none, none); }},
+      {"mse_loss", [&] { mse_loss(x, none); }},
+      {"bce_with_logits", [&] { bce_with_logits(none, none); }},
+      {"dropout", [&] { dropout(none); }},
+      {"drop_path", [&] { drop_path(none, 0.5); }},
+      {"max_pool2d", [&] { max_pool2d(none, 2); }},
+      {"size", [&] { none.size(0); }},
       {"item", [&] { none.item(); }},
       {"to_vector", [&] { none.to_vector(); }},
       {"mul", [&] { leaf.grad() * 2; }},
@@ -285,6 +339,7 @@ TEST_CASE("errors: an undefined tensor is named by the op that met it") {
 }
 
 TEST_CASE("errors: lengths that no tensor has") {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   const std::vector<Mistake> mistakes{
       {[] { split(z({3}), {5, -2}); }, "ttt::split: negative length -2: x [3], axis 0"},
       {[] { split(z({3}), 0); }, "ttt::split: parts need a positive length, got 0"},
@@ -294,6 +349,18 @@ TEST_CASE("errors: lengths that no tensor has") {
       {[] { reshape(z({6}), {-1, -1}); }, "ttt::reshape: negative length: x [6], target [-1, -1]. Hint: one axis may be -1"},
       {[] { reshape(z({0, 3}), {0, -1}); },
        "ttt::reshape: -1 could be any length beside an empty axis: x [0, 3], target [0, -1]"},
+      {[] { pad(z({5}), 0, most, most); }, "ttt::pad: too many elements: 5 + 9223372036854775807 along one axis"},
+      {[] { pad(z({5}), 0, 1, most - 6); }, "ttt::Tensor: too many elements: shape [9223372036854775807]"},
+      {[] { split(z({5}), {most, most, 7}); }, "ttt::split: too many elements: 9223372036854775807 + 9223372036854775807 along one axis"},
+      {[] { cat(Tensors<float>(4, expand(z({0, 1}), {0, most / 2 + 1})), 1); },
+       "ttt::cat: too many elements: 4611686018427387904 + 4611686018427387904 along one axis"},
+      {[] { conv2d(z({1, 8, 8, 3}), z({16, 3, 3, 3}), {}, {.padding = most}); },
+       "ttt::conv2d: too many elements: 8 + 9223372036854775807 along one axis"},
+      {[] { conv2d(z({1, 8, 8, 3}), z({16, 3, 3, 3}), {}, {.dilation = most}); },
+       "ttt::conv2d: too large a kernel: w [16, 3, 3, 3], dilation 9223372036854775807"},
+      {[] { max_pool2d(z({1, 8, 8, 3}), 2, {.padding = most}); },
+       "ttt::max_pool2d: the padding must be at most half the kernel: kernel 2 x 2, padding 9223372036854775807 x 9223372036854775807"},
+      {[] { max_pool2d(z({1, 8, 8, 3}), 0); }, "ttt::max_pool2d: empty window: kernel 0 x 0"},
       {[] { tensor({{1, 2}, {3}}); }, "ttt::tensor: rows differ in length: 2 and 1"},
       {[] { arange<float>(0, std::numeric_limits<float>::quiet_NaN()); },
        "ttt::arange: no number of elements: start 0, stop nan, step 1"},

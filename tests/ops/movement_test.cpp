@@ -201,6 +201,56 @@ TEST_CASE("ops: integers add, multiply, compare and count") {
   CHECK(sum(n).item() == 2);
   CHECK(cumsum(n, 0).to_vector() == std::vector<std::int64_t>{1, -1, 2});
   CHECK(eq(n, 3).to_vector() == std::vector<std::int64_t>{0, 0, 1});
+  const std::int64_t large = (std::int64_t(1) << 60) + 1;  // not a double
+  CHECK((n + large).to_vector() == std::vector<std::int64_t>{large + 1, large - 2, large + 3});
+  CHECK((large - n).to_vector() == std::vector<std::int64_t>{large - 1, large + 2, large - 3});
+  CHECK((n * large).to_vector() == std::vector<std::int64_t>{large, -2 * large, 3 * large});
+}
+
+TEST_CASE("ops: integers have extrema, choices and magnitudes") {
+  using I = std::vector<std::int64_t>;
+  const auto n = tensor<std::int64_t>({{5, -2, 3}, {-7, 9, 9}});
+  CHECK(abs(n).to_vector() == I{5, 2, 3, 7, 9, 9});
+  CHECK(argmax(n, 1).to_vector() == I{0, 1});
+  CHECK(argmin(n, 0).to_vector() == I{1, 0, 0});
+  CHECK(max(n, 1).to_vector() == I{5, 9});
+  CHECK(min(n, 0).to_vector() == I{-7, -2, 3});
+  CHECK(amax(n, 1).to_vector() == I{5, 9});
+  CHECK(amin(n, 0).to_vector() == I{-7, -2, 3});
+  CHECK(max(n).item() == 9);
+  CHECK(min(n).item() == -7);
+  CHECK(maximum(n, 3).to_vector() == I{5, 3, 3, 3, 9, 9});
+  CHECK(minimum(n, select(n, 0, 0)).to_vector() == I{5, -2, 3, -7, -2, 3});
+  CHECK(clamp(n, -1, 4).to_vector() == I{4, -1, 3, -1, 4, 4});
+  CHECK(clamp_min(n, 4).to_vector() == I{5, 4, 4, 4, 9, 9});
+  CHECK(clamp_max(n, 4).to_vector() == I{4, -2, 3, -7, 4, 4});
+  CHECK(where(n > 4, n, 0).to_vector() == I{5, 0, 0, 0, 9, 9});
+}
+
+TEST_CASE("ops: steps and numbers of parts beyond the axis") {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  const auto x = tensor({1, 2, 3, 4, 5});
+  CHECK(slice(x, 0, 1, 3, most).to_vector() == std::vector<float>{2});
+  CHECK(slice(x, 0, 2, 2, most).shape() == Shape{0});
+  CHECK(chunk(x, most).size() == 5);
+  CHECK(split(x, most).size() == 1);
+}
+
+TEST_CASE("ops: written as one thinks") {
+  const auto a = tensor({1, 2}), b = tensor({3, 2});
+  CHECK(cat({a, b}).to_vector() == std::vector<float>{1, 2, 3, 2});
+  CHECK(stack({a, b}, 1).to_vector() == std::vector<float>{1, 3, 2, 2});
+  CHECK(where(a > 1, 5.f, -5.f).to_vector() == std::vector<float>{-5, 5});
+  CHECK((a == b).to_vector() == std::vector<float>{0, 1});
+  CHECK((a != b).to_vector() == std::vector<float>{1, 0});
+  CHECK((a == 1).to_vector() == std::vector<float>{1, 0});
+  CHECK((a != 1).to_vector() == std::vector<float>{0, 1});
+  CHECK(max_pool2d(zeros({1, 4, 4, 1}), std::size_t(2)).shape() == Shape{1, 2, 2, 1});
+  CHECK(max_pool2d(zeros({1, 4, 4, 1}), 2LL).shape() == Shape{1, 2, 2, 1});
+  const auto has_axis = [](auto axis) { return requires(const Tensor<float>& x) { max(x, axis); }; };
+  CHECK(has_axis(0));
+  CHECK_FALSE(has_axis(0.5));  // would be axis 0
+  CHECK(amax(zeros({0, 3}), 1).shape() == Shape{0});
 }
 
 TEST_CASE("ops: views share storage") {

@@ -30,6 +30,8 @@ TEST_CASE("numerics: value, first and second derivative at special points") {
       {"minimum at a tie", [one](const auto& x) { return minimum(x, one); }, 1, 1, 0.5, 0},
       {"clamp on the lower bound", [](const auto& x) { return clamp(x, -1, 1); }, -1, -1, 1, 0},
       {"clamp on the upper bound", [](const auto& x) { return clamp(x, -1, 1); }, 1, 1, 1, 0},
+      {"clamp with its bounds the wrong way round", [](const auto& x) { return clamp(x, 5, 0); }, -1, 0, 0, 0},
+      {"clamp with its bounds the wrong way round, between", [](const auto& x) { return clamp(x, 5, 0); }, 3, 0, 0, 0},
       {"clamp outside", [](const auto& x) { return clamp(x, -1, 1); }, 2, 1, 0, 0},
       {"pow 0 at 0", [](const auto& x) { return pow(x, 0); }, 0, 1, 0, 0},
       {"pow 1 at 0", [](const auto& x) { return pow(x, 1); }, 0, 0, 1, 0},
@@ -46,6 +48,8 @@ TEST_CASE("numerics: value, first and second derivative at special points") {
       {"log at 0", [](const auto& x) { return log(x); }, 0, -inf, inf, -inf},
       {"reciprocal_or_zero at 0", [](const auto& x) { return reciprocal_or_zero(x); }, 0, 0, 0, 0},
       {"silu at 0", [](const auto& x) { return silu(x); }, 0, 0, 0.5, 0.5},
+      {"bce_with_logits at 0", [one](const auto& x) { return bce_with_logits(x, one); }, 0, std::log(2.0), -0.5, 0.25},
+      {"log1p at 0", [](const auto& x) { return log1p(x); }, 0, 0, 1, -1},
       {"softplus at 0", [](const auto& x) { return softplus(x); }, 0, std::log(2.0), 0.5, 0.25},
   };
   for (const Point& p : points) {

@@ -61,6 +61,9 @@ TEST_CASE("plans cover any number of tokens: the last chunk and the last segment
         "causal [0, 2), causal [2, 3), detach, causal [3, 5)");
   CHECK(text_of(Schedule{.segment = 3, .between = Between::reset}.plan(4)) ==
         "update [0, 3), apply [0, 3), reset, update [3, 4), apply [3, 4)");
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  CHECK(text_of(Schedule{.chunk = most, .segment = 3}.plan(4)) == text_of(Schedule{.segment = 3}.plan(4)));
+  CHECK(text_of(Schedule{.segment = most}.plan(4)) == text_of(Schedule{}.plan(4)));
   CHECK_THROWS_WITH(Schedule{.chunk = -1}.plan(4), "ttt::Schedule: sizes must not be negative: chunk -1, segment 0");
 }
 

@@ -66,11 +66,15 @@ void backward(const Tensor<T>& output, const Tensor<T>& cotangent, bool retain_g
   std::vector<Node*> targets;
   for (const auto& node : order.nodes())
     if (dynamic_cast<LeafNode*>(node.get())) targets.push_back(node.get());
+  if (targets.empty())
+    fail<GradError>("backward", concat("no tensor with requires_grad() is reached from the output ", output.shape(), ", made by ", output.node()->op),
+                    "what a function under grad or vjp computes is differentiated there, not afterwards");
   const auto give = [&](std::size_t i, TensorBase g) {
     auto* leaf = static_cast<LeafNode*>(targets[i]);
     if (!g.defined()) return;
     // What reaches a leaf may be a view, or shared with another leaf or the cotangent: then the leaf takes a
     // copy.
+    const std::lock_guard<std::mutex> lock(leaf->accumulating);
     const bool ours = g.storage().use_count() == 1 && g.is_contiguous();
     if (leaf->grad.defined()) leaf->grad = detail::accumulate(leaf->grad, g, /*owned=*/true);
     else leaf->grad = ours ? g : detail::owned_sum(leaf->output, g);

@@ -27,6 +27,7 @@ auto custom_op(const char* name, Forward forward, Vjp vjp) {
   return [name, forward = std::move(forward), vjp = std::move(vjp)](const auto&... xs) -> Tensor<T> {
     const Tensors<T> inputs{xs...};
     const Tensor<T> y = no_grad([&] { return forward(inputs); }).detach();
+    if (!y.defined()) fail<GradError>(name, "the forward function returned an undefined tensor");
     return record_joint<T>(name, saved(y), {saved(xs)...}, [vjp](const Call<T>& c, const std::vector<bool>&) {
       Tensors<T> values;
       for (std::size_t i = 0; i < c.node.inputs.size(); ++i) values.push_back(c.in(i));

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -105,6 +106,7 @@ inline Node::~Node() {
 /// A tensor the user marked with `requires_grad`: where `backward` accumulates.
 struct LeafNode final : Node {
   TensorBase grad;
+  std::mutex accumulating;  // passes of several threads may end in one leaf
   LeafNode() : Node("leaf") {}
   void pull(const TensorBase&, const std::vector<bool>&, std::vector<TensorBase>&) override {}
 };

@@ -38,7 +38,7 @@ inline Edge make_edge(const Operand& operand, bool with_node) {
   edge.shape = t.shape();
   edge.dtype = t.dtype();
   edge.device = t.device();
-  if (operand.keep) {
+  if (operand.keep && t.defined()) {
     edge.saved = t;
     edge.saved.set_node(nullptr);
     edge.version = t.storage()->version();

@@ -125,7 +125,7 @@ auto spread(const F& f) {
 }  // namespace detail
 
 /// Cotangents of f's arguments for the output cotangent u: uᵀ·∂f/∂x_i, one per argument. f takes a list of
-/// tensors.
+/// tensors. Cotangents may share memory with u and with each other, as views do: `clone` before `assign`.
 template <class T, class F>
 Tensors<T> vjp(const F& f, const Tensors<T>& xs, const Tensor<T>& u) {
   return detail::pull_back("vjp", detail::ListFunction<T>(f), xs, u).second;
@@ -139,8 +139,8 @@ Tensor<T> vjp(const F& f, const Tensor<T>& x, const Tensor<T>& u) {
 
 /// Value and gradient of a scalar function, as `(value, gradient)`; arguments as for `grad`.
 template <class F>
-auto value_and_grad(F f) {
-  return [f]<class First, class... Rest>(const First& first, const Rest&... rest) {
+auto value_and_grad(const F& f) {  // not by value: g++ 12 then takes what f captures by reference to be left alone
+  return [f = f]<class First, class... Rest>(const First& first, const Rest&... rest) {
     if constexpr (requires { typename First::value_type::value_type; }) {  // a list of tensors
       using T = typename First::value_type::value_type;
       return detail::pull_back("grad", detail::ListFunction<T>(f), first, Tensor<T>());
@@ -158,8 +158,8 @@ auto value_and_grad(F f) {
 /// The gradient function of a scalar function: `grad(f)(x)` is a tensor, `grad(f)(a, b)` and `grad(f)(list)`
 /// are lists with one gradient per argument. Throws GradError if f does not return one number.
 template <class F>
-auto grad(F f) {
-  return [f](const auto&... xs) { return value_and_grad(f)(xs...).second; };
+auto grad(const F& f) {
+  return [f = f](const auto&... xs) { return value_and_grad(f)(xs...).second; };
 }
 
 /// Hessian-vector product ∂²f/∂x² · v of a scalar function of one tensor.

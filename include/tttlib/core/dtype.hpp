@@ -53,6 +53,10 @@ inline constexpr bool is_floating = std::is_floating_point_v<Wide<T>>;
 
 enum class DType : std::uint8_t { float32, float64, bfloat16, int64 };
 
+/// Whether there are tensors of T.
+template <class T>
+inline constexpr bool is_element = is_floating<T> || std::is_same_v<T, std::int64_t>;
+
 template <class T>
 inline constexpr DType dtype_of = std::is_same_v<T, float>    ? DType::float32
                                   : std::is_same_v<T, double> ? DType::float64

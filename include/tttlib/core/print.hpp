@@ -54,7 +54,7 @@ template <class T>
 class TensorPrinter {
  public:
   explicit TensorPrinter(const Tensor<T>& x)
-      : x_(x.device().is_cpu() ? x.detach() : x.detach().to(cpu())), summarised_(x.numel() > 1000) {}
+      : x_(x.device().is_cpu() ? x.detach() : x.detach().to(cpu())), summarised_(is_long(x.shape())) {}
 
   std::string run() {
     collect(0, 0);
@@ -71,6 +71,14 @@ class TensorPrinter {
   using Value = std::conditional_t<std::is_same_v<T, std::int64_t>, std::int64_t, double>;
   static constexpr std::int64_t edge = 3, gap = -1;
   static constexpr std::size_t line_width = 100;
+
+  /// Whether there are more than 1000 numbers, or lines of none.
+  static bool is_long(const Shape& shape) {
+    std::int64_t n = 1;
+    for (std::int64_t length : shape)
+      if (length > 0 && (length > 1000 || (n *= length) > 1000)) return true;
+    return false;
+  }
 
   /// Positions of an axis that are shown; `gap` stands for those that are not.
   std::vector<std::int64_t> shown(std::size_t axis) const {

@@ -13,6 +13,9 @@
 
 namespace ttt {
 
+class Dims;
+inline std::string to_string(const Dims& dims);
+
 /// Up to eight integers without an allocation: a shape, strides, or a list of axes.
 class Dims {
  public:
@@ -36,16 +39,19 @@ class Dims {
 
   std::size_t size() const { return rank_; }
   bool empty() const { return rank_ == 0; }
+  /// Not checked, kernels read it in loops; `x.size(axis)` is.
   std::int64_t operator[](std::size_t i) const { return values_[i]; }
   std::int64_t& operator[](std::size_t i) { return values_[i]; }
-  std::int64_t back() const { return values_[rank_ - 1]; }
+  /// The first and the last. Throw ShapeError if there is none.
+  std::int64_t front() const { return require_axes(), values_[0]; }
+  std::int64_t back() const { return require_axes(), values_[rank_ - 1]; }
   const std::int64_t* begin() const { return values_.data(); }
   const std::int64_t* end() const { return values_.data() + rank_; }
   std::int64_t* begin() { return values_.data(); }
   std::int64_t* end() { return values_.data() + rank_; }
 
   void push_back(std::int64_t value) {
-    if (rank_ == max_rank) fail<ShapeError>("Shape", "too many axes: at most 8 are supported");
+    if (rank_ == max_rank) [[unlikely]] fail_full(value);
     values_[rank_++] = value;
   }
   void insert(std::size_t position, std::int64_t value) {
@@ -66,6 +72,13 @@ class Dims {
   friend bool operator!=(const Dims& a, const Dims& b) { return !(a == b); }
 
  private:
+  void require_axes() const {
+    if (rank_ == 0) [[unlikely]] fail<ShapeError>("Shape", "no axes: [] has no first and no last one");
+  }
+  [[noreturn]] TTT_COLD void fail_full(std::int64_t value) const {
+    fail<ShapeError>("Shape", concat("too many axes: ", to_string(*this), " and ", value, "; at most ", max_rank, " are supported"));
+  }
+
   std::array<std::int64_t, max_rank> values_{};
   std::size_t rank_ = 0;
 };
@@ -90,6 +103,13 @@ inline std::int64_t numel(const Shape& shape) {
   return n;
 }
 
+/// The sum of two lengths. Throws ShapeError if it is more than an int64 can count.
+inline std::int64_t add_lengths(const char* op, std::int64_t a, std::int64_t b) {
+  std::int64_t sum = 0;
+  if (__builtin_add_overflow(a, b, &sum)) fail<ShapeError>(op, concat("too many elements: ", a, " + ", b, " along one axis"));
+  return sum;
+}
+
 /// Row-major strides of a shape, in elements.
 inline Strides contiguous_strides(const Shape& shape) {
   Strides strides = Dims::filled(shape.size(), 1);
@@ -97,11 +117,11 @@ inline Strides contiguous_strides(const Shape& shape) {
   return strides;
 }
 
-/// Turns a negative axis into its non-negative twin. Throws ShapeError if it is out of range.
-inline std::size_t normalize_axis(const char* op, std::int64_t axis, std::size_t rank) {
+/// Turns a negative axis into its non-negative twin. Throws ShapeError, with the shape if that is known, if it is out of range.
+inline std::size_t normalize_axis(const char* op, std::int64_t axis, std::size_t rank, const Shape* shape = nullptr) {
   const auto r = static_cast<std::int64_t>(rank);
-  if (axis < -r || axis >= r)
-    fail<ShapeError>(op, concat("axis out of range: axis ", axis, " of a tensor with ", rank, " axes"));
+  if (axis < -r || axis >= r) [[unlikely]]
+    fail<ShapeError>(op, concat("axis out of range: axis ", axis, " of a tensor with ", rank, " axes", shape ? ": x " + to_string(*shape) : ""));
   return static_cast<std::size_t>(axis < 0 ? axis + r : axis);
 }
 

@@ -37,7 +37,7 @@ class TensorBase {
   /// Number of axes.
   std::int64_t dim() const { return static_cast<std::int64_t>(shape_.size()); }
   /// Length of one axis; negative axes count from the end. Throws ShapeError if out of range.
-  std::int64_t size(std::int64_t axis) const { return shape_[normalize_axis("size", axis, shape_.size())]; }
+  std::int64_t size(std::int64_t axis) const;
   std::int64_t numel() const { return ttt::numel(shape_); }
   DType dtype() const { return dtype_; }
   Device device() const { return storage_ ? storage_->device() : Device{}; }
@@ -72,8 +72,17 @@ inline void require_defined(const char* op, const TensorBase& x) {
     fail<Error>(op, "undefined tensor", "a default-constructed Tensor holds nothing, and neither does .grad() before backward");
 }
 
+/// Turns a negative axis of x into its non-negative twin. Throws ShapeError if it is out of range, Error if x is undefined.
+inline std::size_t normalize_axis(const char* op, std::int64_t axis, const TensorBase& x) {
+  require_defined(op, x);
+  return normalize_axis(op, axis, x.shape().size(), &x.shape());
+}
+inline std::int64_t TensorBase::size(std::int64_t axis) const { return shape_[normalize_axis("size", axis, *this)]; }
+
 template <class T = float>
 class Tensor : public TensorBase {
+  static_assert(is_element<T>, "tensors hold float, double, ttt::bf16 or std::int64_t: other integers and bool go into a Tensor<std::int64_t>");
+
  public:
   using value_type = T;
 

@@ -35,6 +35,7 @@ inline constexpr double gelu_cubic = 0.044715;                    // Hendrycks &
 TTT_FORMULA_1(Neg, -x)
 TTT_FORMULA_1(Exp, math::exp(x))
 TTT_FORMULA_1(Log, std::log(x))
+TTT_FORMULA_1(Log1p, std::log1p(x))
 TTT_FORMULA_1(Sin, std::sin(x))
 TTT_FORMULA_1(Cos, std::cos(x))
 TTT_FORMULA_1(Tanh, math::tanh(x))
@@ -57,7 +58,7 @@ TTT_FORMULA_1(AddScalar, x + T(p))
 TTT_FORMULA_1(MulScalar, x* T(p))
 TTT_FORMULA_1(DivScalar, x / T(p))
 TTT_FORMULA_1(PowScalar, std::pow(x, T(p)))
-TTT_FORMULA_1(Clamp, x < T(p) ? T(p) : (x > T(q) ? T(q) : x))
+TTT_FORMULA_1(Clamp, (x < T(p) ? T(p) : x) > T(q) ? T(q) : (x < T(p) ? T(p) : x))
 TTT_FORMULA_1(InRange, x >= T(p) && x <= T(q) ? T(1) : T(0))
 
 /// S = SiLU with its first two derivatives at one point, from one exponential: xσ, σ(1 + x(1−σ)), σ(1−σ)(2 + x(1−2σ)).
@@ -140,7 +141,7 @@ struct GeluTanhPull {
 
 /// The lists a backend instantiates, and the order of its tables.
 #define TTT_UNARY_FORMULAS(X)                                                                                \
-  X(Neg) X(Exp) X(Log) X(Sin) X(Cos) X(Tanh) X(Sigmoid) X(Erf) X(Sqrt) X(Rsqrt) X(Reciprocal)             \
+  X(Neg) X(Exp) X(Log) X(Log1p) X(Sin) X(Cos) X(Tanh) X(Sigmoid) X(Erf) X(Sqrt) X(Rsqrt) X(Reciprocal)             \
   X(ReciprocalOrZero) X(Square)                                                                             \
   X(Abs) X(Sign) X(Relu) X(Step) X(Silu) X(SiluGrad) X(Gelu) X(GeluTanh) X(AddScalar) X(MulScalar)           \
   X(DivScalar) X(PowScalar) X(Clamp) X(InRange)

@@ -16,6 +16,7 @@ TTT_HD double tanh(double x) { return ::tanh(x); }
 TTT_HD double erf(double x) { return ::erf(x); }
 TTT_HD double abs(double x) { return ::fabs(x); }
 TTT_HD float abs(float x) { return ::fabsf(x); }
+TTT_HD std::int64_t abs(std::int64_t x) { return x < 0 ? -x : x; }
 
 /// 2^n for n in [-126, 127].
 TTT_HD float power_of_two(std::int32_t n) {

@@ -12,8 +12,9 @@ namespace ttt {
 /// Rows and columns of a 2-D option; one number stands for both.
 struct Pair {
   std::int64_t rows, columns;
-  Pair(std::int64_t both) : rows(both), columns(both) {}  // NOLINT: implicit on purpose
-  Pair(int both) : Pair(std::int64_t(both)) {}            // NOLINT: implicit on purpose
+  template <class I>
+    requires(std::is_integral_v<I> && !std::is_same_v<I, bool>)
+  Pair(I both) : rows(static_cast<std::int64_t>(both)), columns(rows) {}  // NOLINT: implicit on purpose
   Pair(std::int64_t r, std::int64_t c) : rows(r), columns(c) {}
 };
 
@@ -41,14 +42,16 @@ inline Shape conv_output_shape(const char* op, const Shape& x, const Shape& w, s
                                const ConvGeometry& geometry) {
   Shape y{x[0], 0, 0, outputs};
   for (std::size_t axis = 0; axis < 2; ++axis) {
-    const std::int64_t reach = geometry.dilation[axis] * (w[2 + axis] - 1) + 1;
-    const std::int64_t room = x[1 + axis] + 2 * geometry.padding[axis] - reach;
-    if (w[2 + axis] < 1 || room < 0)
+    std::int64_t reach = 0;
+    if (__builtin_mul_overflow(geometry.dilation[axis], w[2 + axis] - 1, &reach))
+      fail<ShapeError>(op, concat("too large a kernel: w ", w, ", dilation ", geometry.dilation[axis]));
+    reach = add_lengths(op, reach, 1);
+    const std::int64_t padded = add_lengths(op, add_lengths(op, x[1 + axis], geometry.padding[axis]), geometry.padding[axis]);
+    if (w[2 + axis] < 1 || padded < reach)
       fail<ShapeError>(op,
                        concat("kernel does not fit: x ", x, ", w ", w, ", padding ", geometry.padding[axis],
-                              "; it covers ", reach, " of ", x[1 + axis] + 2 * geometry.padding[axis],
-                              axis == 0 ? " rows" : " columns"));
-    y[1 + axis] = room / geometry.stride[axis] + 1;
+                              "; it covers ", reach, " of ", padded, axis == 0 ? " rows" : " columns"));
+    y[1 + axis] = (padded - reach) / geometry.stride[axis] + 1;
   }
   return y;
 }

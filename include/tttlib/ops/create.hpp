@@ -99,9 +99,10 @@ template <class T = float>
 Tensor<T> rand(const Shape& shape, Device device = cpu()) {
   return detail::random<T>(shape, device, [](auto seed, auto stream, auto y) { backend::uniform(seed, stream, 0, 1, y); });
 }
-/// Uniform in [low, high).
+/// Uniform in [low, high). Throws ShapeError unless low ≤ high.
 template <class T = float>
 Tensor<T> uniform(const Shape& shape, double low, double high, Device device = cpu()) {
+  if (!(low <= high)) fail<ShapeError>("uniform", concat("not a range: low ", low, ", high ", high));
   return detail::random<T>(shape, device,
                            [=](auto seed, auto stream, auto y) { backend::uniform(seed, stream, low, high, y); });
 }
@@ -110,9 +111,11 @@ template <class T = float>
 Tensor<T> randn(const Shape& shape, Device device = cpu()) {
   return detail::random<T>(shape, device, [](auto seed, auto stream, auto y) { backend::normal(seed, stream, 0, 1, y); });
 }
-/// Normal of deviation `std`, cut to [−bound, bound] (default ±2, as in the reference's initialisation).
+/// Normal of deviation `std`, cut to [−bound, bound] (default ±2, as in the reference's initialisation). Throws ShapeError if
+/// `std` is negative or `bound` not positive.
 template <class T = float>
 Tensor<T> trunc_normal(const Shape& shape, double std = 1, double bound = 2, Device device = cpu()) {
+  if (!(std >= 0 && bound > 0)) fail<ShapeError>("trunc_normal", concat("std must not be negative, bound positive: std ", std, ", bound ", bound));
   return detail::random<T>(shape, device,
                            [=](auto seed, auto stream, auto y) { backend::truncated_normal(seed, stream, std, bound, y); });
 }

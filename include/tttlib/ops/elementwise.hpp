@@ -17,7 +17,7 @@ namespace detail {
 template <class F, class T>
 inline constexpr bool has_kernel = is_floating<T>;
 #define TTT_INTEGER_FORMULAS(X) \
-  X(Neg) X(AddScalar) X(MulScalar) X(Add) X(Sub) X(Mul) X(Equal) X(NotEqual) X(Less) X(LessEqual)
+  X(Neg) X(Abs) X(Add) X(Sub) X(Mul) X(Maximum) X(Minimum) X(Equal) X(NotEqual) X(Less) X(LessEqual)
 #define TTT_HAS_KERNEL(Name) \
   template <>                \
   inline constexpr bool has_kernel<formula::Name, std::int64_t> = true;
@@ -76,7 +76,8 @@ Tensor<T> add(const Tensor<T>& a, const Tensor<T>& b) {
 }
 template <class T>
 Tensor<T> add(const Tensor<T>& x, Wide<T> value) {
-  return record<T>("add_scalar", detail::compute("add", formula::AddScalar{static_cast<double>(value)}, x), {x},
+  if constexpr (!is_floating<T>) return add(x, full<T>({}, value, x.device()));  // formulas carry doubles, which lack an int64's last bits
+  else return record<T>("add_scalar", detail::compute("add", formula::AddScalar{static_cast<double>(value)}, x), {x},
                    [](const Call<T>& c) { return c.g; });
 }
 /// a − b; shapes broadcast.
@@ -96,7 +97,8 @@ Tensor<T> mul(const Tensor<T>& a, const Tensor<T>& b) {
 }
 template <class T>
 Tensor<T> mul(const Tensor<T>& x, Wide<T> value) {
-  return record<T>("mul_scalar", detail::compute("mul", formula::MulScalar{static_cast<double>(value)}, x), {x},
+  if constexpr (!is_floating<T>) return mul(x, full<T>({}, value, x.device()));
+  else return record<T>("mul_scalar", detail::compute("mul", formula::MulScalar{static_cast<double>(value)}, x), {x},
                    [value](const Call<T>& c) { return mul(c.g, value); });
 }
 /// 1/x.
@@ -158,6 +160,11 @@ template <class T>
 Tensor<T> log(const Tensor<T>& x) {
   return record<T>("log", detail::compute("log", formula::Log{}, x), {saved(x)}, [](const Call<T>& c) { return div(c.g, c.in(0)); });
 }
+/// log(1 + x), with all its digits near 0.
+template <class T>
+Tensor<T> log1p(const Tensor<T>& x) {
+  return record<T>("log1p", detail::compute("log1p", formula::Log1p{}, x), {saved(x)}, [](const Call<T>& c) { return div(c.g, add(c.in(0), 1)); });
+}
 /// √x; its derivative at 0 is +∞.
 template <class T>
 Tensor<T> sqrt(const Tensor<T>& x) {
@@ -212,7 +219,8 @@ Tensor<T> sign(const Tensor<T>& x) {
 /// |x|; its derivative at 0 is 0.
 template <class T>
 Tensor<T> abs(const Tensor<T>& x) {
-  return record<T>("abs", detail::compute("abs", formula::Abs{}, x), {saved(x)},
+  if constexpr (!is_floating<T>) return detail::compute("abs", formula::Abs{}, x);
+  else return record<T>("abs", detail::compute("abs", formula::Abs{}, x), {saved(x)},
                    [](const Call<T>& c) { return mul(c.g, sign(c.in(0).detach())); });
 }
 
@@ -318,6 +326,10 @@ template <class T>
 Tensor<T> where(const Tensor<T>& condition, Wide<T> a, const Tensor<T>& b) {
   return where(condition, full<T>({}, a, b.device()), b);
 }
+template <class T>
+Tensor<T> where(const Tensor<T>& condition, Wide<T> a, Wide<T> b) {
+  return where(condition, full<T>({}, a, condition.device()), full<T>({}, b, condition.device()));
+}
 /// x + scale·y in one pass; y and scale broadcast to x's shape. The scale is a constant.
 template <class T>
 Tensor<T> add_scaled(const Tensor<T>& x, const Tensor<T>& y, const Tensor<T>& scale) {
@@ -334,7 +346,8 @@ Tensor<T> add_scaled(const Tensor<T>& x, const Tensor<T>& y, const Tensor<T>& sc
 template <class T>
 Tensor<T> maximum(const Tensor<T>& a, const Tensor<T>& b) {
   const auto pair = detail::broadcast_pair("maximum", a, b);
-  return record<T>(
+  if constexpr (!is_floating<T>) return detail::compute(formula::Maximum{}, pair.first, pair.second);
+  else return record<T>(
       "maximum", detail::compute(formula::Maximum{}, pair.first, pair.second), {saved(pair.first), saved(pair.second)},
       [](const Call<T>& c) { return mul(c.g, mul(add(gt(c.in(0), c.in(1)), ge(c.in(0), c.in(1))), 0.5)); },
       [](const Call<T>& c) { return mul(c.g, mul(add(gt(c.in(1), c.in(0)), ge(c.in(1), c.in(0))), 0.5)); });
@@ -342,25 +355,36 @@ Tensor<T> maximum(const Tensor<T>& a, const Tensor<T>& b) {
 /// The smaller of two, with half the gradient to each at a tie; shapes broadcast.
 template <class T>
 Tensor<T> minimum(const Tensor<T>& a, const Tensor<T>& b) {
-  return neg(maximum(neg(a), neg(b)));
+  if constexpr (!is_floating<T>) return detail::compare("minimum", formula::Minimum{}, a, b);
+  else return neg(maximum(neg(a), neg(b)));
 }
 template <class T>
 Tensor<T> maximum(const Tensor<T>& a, Wide<T> b) { return maximum(a, full<T>({}, b, a.device())); }
 template <class T>
 Tensor<T> minimum(const Tensor<T>& a, Wide<T> b) { return minimum(a, full<T>({}, b, a.device())); }
-/// x limited to [low, high]; the derivative is 1 on both bounds.
+/// x limited to [low, high], and high where low is above it; the derivative is 1 on both bounds.
 template <class T>
 Tensor<T> clamp(const Tensor<T>& x, Wide<T> low, Wide<T> high) {
-  const double p = static_cast<double>(low), q = static_cast<double>(high);
-  return record<T>("clamp", detail::compute("clamp", formula::Clamp{p, q}, x), {saved(x)}, [p, q](const Call<T>& c) {
-    return mul(c.g, detail::compute(formula::InRange{p, q}, c.in(0).detach()));
-  });
+  if constexpr (!is_floating<T>) {
+    return minimum(maximum(x, low), high);
+  } else {
+    const double p = static_cast<double>(low), q = static_cast<double>(high);
+    return record<T>("clamp", detail::compute("clamp", formula::Clamp{p, q}, x), {saved(x)}, [p, q](const Call<T>& c) {
+      return mul(c.g, detail::compute(formula::InRange{p, q}, c.in(0).detach()));
+    });
+  }
 }
 /// x limited on one side; the derivative is 1 on the bound.
 template <class T>
-Tensor<T> clamp_min(const Tensor<T>& x, Wide<T> low) { return clamp(x, low, std::numeric_limits<Wide<T>>::infinity()); }
+Tensor<T> clamp_min(const Tensor<T>& x, Wide<T> low) {
+  if constexpr (!is_floating<T>) return maximum(x, low);
+  else return clamp(x, low, std::numeric_limits<Wide<T>>::infinity());
+}
 template <class T>
-Tensor<T> clamp_max(const Tensor<T>& x, Wide<T> high) { return clamp(x, -std::numeric_limits<Wide<T>>::infinity(), high); }
+Tensor<T> clamp_max(const Tensor<T>& x, Wide<T> high) {
+  if constexpr (!is_floating<T>) return minimum(x, high);
+  else return clamp(x, -std::numeric_limits<Wide<T>>::infinity(), high);
+}
 template <class T>
 Tensor<T> pow(const Tensor<T>& a, const Tensor<T>& b) {
   const auto pair = detail::broadcast_pair("pow", a, b);
@@ -391,6 +415,10 @@ template <class T> Tensor<T> operator+(Wide<T> v, const Tensor<T>& x) { return a
 template <class T> Tensor<T> operator-(Wide<T> v, const Tensor<T>& x) { return add(neg(x), v); }
 template <class T> Tensor<T> operator*(Wide<T> v, const Tensor<T>& x) { return mul(x, v); }
 template <class T> Tensor<T> operator/(Wide<T> v, const Tensor<T>& x) { return mul(reciprocal(x), v); }
+template <class T> Tensor<T> operator==(const Tensor<T>& a, const Tensor<T>& b) { return eq(a, b); }
+template <class T> Tensor<T> operator!=(const Tensor<T>& a, const Tensor<T>& b) { return ne(a, b); }
+template <class T> Tensor<T> operator==(const Tensor<T>& a, Wide<T> v) { return eq(a, v); }
+template <class T> Tensor<T> operator!=(const Tensor<T>& a, Wide<T> v) { return ne(a, v); }
 template <class T> Tensor<T> operator<(const Tensor<T>& a, const Tensor<T>& b) { return lt(a, b); }
 template <class T> Tensor<T> operator>(const Tensor<T>& a, const Tensor<T>& b) { return gt(a, b); }
 template <class T> Tensor<T> operator<=(const Tensor<T>& a, const Tensor<T>& b) { return le(a, b); }

@@ -18,7 +18,7 @@ inline void require_positions(const char* op, const char* what, const Tensor<std
   backend::reduce(Reduction::max, view(index), mutable_view(high));
   if (*low.data() < 0 || *high.data() >= length)
     fail<ShapeError>(op, concat(name, " out of range: ", name, " ", index.shape(), " holds ",
-                                *low.data() < 0 ? *low.data() : *high.data(), ", valid are 0 to ", length - 1,
+                                *low.data() < 0 ? *low.data() : *high.data(), ", valid are ", length > 0 ? concat("0 to ", length - 1) : "none",
                                 " (", what, ")"));
 }
 
@@ -52,7 +52,7 @@ Tensor<T> scatter_at(const Tensor<T>& g, const Tensor<std::int64_t>& index, std:
 template <class T>
 std::size_t gather_axis(const char* op, const char* name, const Shape& x, const Tensor<T>& index,
                         std::int64_t axis) {
-  const std::size_t at = normalize_axis(op, axis, x.size());
+  const std::size_t at = normalize_axis(op, axis, x.size(), &x);
   Shape expected = x;
   if (index.shape().size() == x.size()) expected[at] = index.shape()[at];
   if (index.shape() != expected)
@@ -67,8 +67,8 @@ std::size_t gather_axis(const char* op, const char* name, const Shape& x, const 
 /// except along `axis`. Throws ShapeError if the shapes differ or a position is out of range.
 template <class T>
 Tensor<T> gather(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::int64_t axis) {
-  const std::size_t at = detail::gather_axis("gather", "x", x.shape(), index, axis);
   require_same_device("gather", x, index);
+  const std::size_t at = detail::gather_axis("gather", "x", x.shape(), index, axis);
   detail::require_positions("gather", "along the axis", index, x.shape()[at]);
   return detail::gather_at(x, index, at);
 }
@@ -78,11 +78,11 @@ Tensor<T> gather(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::int
 template <class T>
 Tensor<T> scatter_add(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::int64_t axis,
                       std::int64_t length) {
+  require_same_device("scatter_add", x, index);
   if (x.shape() != index.shape())
     fail<ShapeError>("scatter_add", concat("x and index differ: x ", x.shape(), ", index ", index.shape()));
   Shape shape = x.shape();
-  const std::size_t at = normalize_axis("scatter_add", axis, shape.size());
-  require_same_device("scatter_add", x, index);
+  const std::size_t at = normalize_axis("scatter_add", axis, x);
   detail::require_positions("scatter_add", "along the axis", index, length);
   shape[at] = length;
   return detail::scatter_at(x, index, at, shape);
@@ -92,7 +92,7 @@ Tensor<T> scatter_add(const Tensor<T>& x, const Tensor<std::int64_t>& index, std
 /// position is out of range.
 template <class T>
 Tensor<T> index_select(const Tensor<T>& x, const Tensor<std::int64_t>& index, std::int64_t axis) {
-  const std::size_t at = normalize_axis("index_select", axis, x.shape().size());
+  const std::size_t at = normalize_axis("index_select", axis, x);
   if (index.dim() != 1)
     fail<ShapeError>("index_select", concat("index needs one axis: index ", index.shape()),
                      "gather takes one position per element");
@@ -108,6 +108,7 @@ Tensor<T> index_select(const Tensor<T>& x, const Tensor<std::int64_t>& index, st
 /// Rows of a table: table [V, D], index [..]   ->   [.., D]. Throws ShapeError if an index is not in [0, V).
 template <class T>
 Tensor<T> embedding(const Tensor<T>& table, const Tensor<std::int64_t>& index) {
+  require_defined("embedding", table);
   if (table.dim() != 2)
     fail<ShapeError>("embedding", concat("the table needs two axes [V, D]: table ", table.shape()));
   detail::require_positions("embedding", "rows of the table", index, table.size(0));
@@ -131,16 +132,24 @@ Tensor<T> one_hot(const Tensor<std::int64_t>& labels, std::int64_t classes) {
 template <class T>
 Tensor<T> max(const Tensor<T>& x, std::int64_t axis, bool keep_axis = false) {
   const Tensor<T> y =
-      detail::gather_at(x, argmax(x.detach(), axis, true), normalize_axis("max", axis, x.shape().size()));
+      detail::gather_at(x, argmax(x.detach(), axis, true), normalize_axis("max", axis, x));
   return keep_axis ? y : squeeze(y, axis);
 }
 /// Smallest element along an axis; all gradient goes to the first of equals.
 template <class T>
 Tensor<T> min(const Tensor<T>& x, std::int64_t axis, bool keep_axis = false) {
   const Tensor<T> y =
-      detail::gather_at(x, argmin(x.detach(), axis, true), normalize_axis("min", axis, x.shape().size()));
+      detail::gather_at(x, argmin(x.detach(), axis, true), normalize_axis("min", axis, x));
   return keep_axis ? y : squeeze(y, axis);
 }
+
+/// A number that is not whole is no axis: `maximum(x, 0.5)` compares.
+template <class T, class F>
+  requires std::is_floating_point_v<F>
+Tensor<T> max(const Tensor<T>& x, F axis, bool keep_axis = false) = delete;
+template <class T, class F>
+  requires std::is_floating_point_v<F>
+Tensor<T> min(const Tensor<T>& x, F axis, bool keep_axis = false) = delete;
 
 /// Largest and smallest of all elements; ties share the gradient evenly.
 template <class T>

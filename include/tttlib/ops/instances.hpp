@@ -71,6 +71,7 @@
   TTT_UNARY_INSTANCE(KEYWORD, T, square)                                                                              \
   TTT_UNARY_INSTANCE(KEYWORD, T, exp)                                                                                 \
   TTT_UNARY_INSTANCE(KEYWORD, T, log)                                                                                 \
+  TTT_UNARY_INSTANCE(KEYWORD, T, log1p)                                                                               \
   TTT_UNARY_INSTANCE(KEYWORD, T, sqrt)                                                                                \
   TTT_UNARY_INSTANCE(KEYWORD, T, rsqrt)                                                                               \
   TTT_UNARY_INSTANCE(KEYWORD, T, sin)                                                                                 \

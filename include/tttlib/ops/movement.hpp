@@ -151,7 +151,7 @@ Tensor<T> permute(const Tensor<T>& x, const Axes& axes) {
   Strides strides;
   Axes inverse = Dims::filled(axes.size(), -1);
   for (std::size_t i = 0; i < axes.size(); ++i) {
-    const std::size_t from = normalize_axis("permute", axes[i], axes.size());
+    const std::size_t from = normalize_axis("permute", axes[i], x);
     if (inverse[from] != -1) fail<ShapeError>("permute", concat("an axis appears twice: axes ", axes));
     inverse[from] = static_cast<std::int64_t>(i);
     shape.push_back(x.shape()[from]);
@@ -165,7 +165,7 @@ template <class T>
 Tensor<T> transpose(const Tensor<T>& x, std::int64_t a = -1, std::int64_t b = -2) {
   Axes axes;
   for (std::int64_t i = 0; i < x.dim(); ++i) axes.push_back(i);
-  std::swap(axes[normalize_axis("transpose", a, axes.size())], axes[normalize_axis("transpose", b, axes.size())]);
+  std::swap(axes[normalize_axis("transpose", a, x)], axes[normalize_axis("transpose", b, x)]);
   return permute(x, axes);
 }
 /// [B, C, H, W] -> [B, H, W, C], a view.
@@ -175,6 +175,7 @@ Tensor<T> from_nchw(const Tensor<T>& x) {
 }
 template <class T>
 Tensor<T> unsqueeze(const Tensor<T>& x, std::int64_t axis) {
+  require_defined("unsqueeze", x);
   Shape shape = x.shape();
   shape.insert(normalize_axis("unsqueeze", axis, shape.size() + 1), 1);
   return reshape(x, shape);
@@ -183,7 +184,7 @@ Tensor<T> unsqueeze(const Tensor<T>& x, std::int64_t axis) {
 template <class T>
 Tensor<T> squeeze(const Tensor<T>& x, std::int64_t axis) {
   Shape shape = x.shape();
-  const std::size_t at = normalize_axis("squeeze", axis, shape.size());
+  const std::size_t at = normalize_axis("squeeze", axis, x);
   if (shape[at] != 1) fail<ShapeError>("squeeze", concat("axis ", axis, " is not of length 1: x ", x.shape()));
   shape.erase(at);
   return reshape(x, shape);
@@ -258,18 +259,18 @@ Tensor<T> unslice(const Tensor<T>& x, const Shape& shape, std::size_t axis, std:
 /// Elements [start, stop) of one axis with a positive step, as a view; negative borders count from the end.
 template <class T>
 Tensor<T> slice(const Tensor<T>& x, std::int64_t axis, std::int64_t start, std::int64_t stop, std::int64_t step = 1) {
-  const std::size_t at = normalize_axis("slice", axis, x.shape().size());
+  const std::size_t at = normalize_axis("slice", axis, x);
   const std::int64_t n = x.shape()[at];
   const std::int64_t first = start < 0 ? start + n : start, last = stop < 0 ? stop + n : stop;
   if (first < 0 || first > last || last > n || step < 1)
     fail<ShapeError>("slice", concat("range out of bounds: x ", x.shape(), ", axis ", axis, " of length ", n, ", range [", start,
                                      ", ", stop, ") step ", step));
-  return detail::slice_count(x, at, first, (last - first + step - 1) / step, step);
+  return detail::slice_count(x, at, first, last > first ? (last - first - 1) / step + 1 : 0, step);
 }
 /// One position of an axis, which disappears.
 template <class T>
 Tensor<T> select(const Tensor<T>& x, std::int64_t axis, std::int64_t index) {
-  const std::size_t at = normalize_axis("select", axis, x.shape().size());
+  const std::size_t at = normalize_axis("select", axis, x);
   const std::int64_t n = x.shape()[at], i = index < 0 ? index + n : index;
   if (i < 0 || i >= n) fail<ShapeError>("select", concat("index ", index, " out of range: x ", x.shape(), ", axis ", axis));
   return squeeze(detail::slice_count(x, at, i, 1, 1), static_cast<std::int64_t>(at));
@@ -277,11 +278,11 @@ Tensor<T> select(const Tensor<T>& x, std::int64_t axis, std::int64_t index) {
 /// Consecutive parts of the given lengths. Throws ShapeError unless they add up to the axis.
 template <class T>
 Tensors<T> split(const Tensor<T>& x, const std::vector<std::int64_t>& lengths, std::int64_t axis = 0) {
-  const std::size_t at = normalize_axis("split", axis, x.shape().size());
+  const std::size_t at = normalize_axis("split", axis, x);
   std::int64_t total = 0;
   for (std::int64_t length : lengths) {
     if (length < 0) fail<ShapeError>("split", concat("negative length ", length, ": x ", x.shape(), ", axis ", axis));
-    total += length;
+    total = add_lengths("split", total, length);
   }
   if (total != x.shape()[at])
     fail<ShapeError>("split", concat("lengths add up to ", total, ", axis ", axis, " of x ", x.shape(), " has ", x.shape()[at]));
@@ -297,7 +298,7 @@ Tensors<T> split(const Tensor<T>& x, const std::vector<std::int64_t>& lengths, s
 template <class T>
 Tensors<T> split(const Tensor<T>& x, std::int64_t length, std::int64_t axis = 0) {
   if (length < 1) fail<ShapeError>("split", concat("parts need a positive length, got ", length));
-  const std::int64_t n = x.size(axis);
+  const std::int64_t n = x.shape()[normalize_axis("split", axis, x)];
   std::vector<std::int64_t> lengths(static_cast<std::size_t>(n / length), length);
   if (n % length != 0) lengths.push_back(n % length);
   return split(x, lengths, axis);
@@ -305,9 +306,9 @@ Tensors<T> split(const Tensor<T>& x, std::int64_t length, std::int64_t axis = 0)
 /// At most n parts of equal length; the last may be shorter.
 template <class T>
 Tensors<T> chunk(const Tensor<T>& x, std::int64_t n, std::int64_t axis = 0) {
-  const std::int64_t length = x.size(axis);
+  const std::int64_t length = x.shape()[normalize_axis("chunk", axis, x)];
   if (n < 1) fail<ShapeError>("chunk", concat("needs at least one part, got ", n));
-  return split(x, length > 0 ? (length + n - 1) / n : 1, axis);
+  return split(x, length > 0 ? (length - 1) / n + 1 : 1, axis);
 }
 
 /// Joins tensors along an axis: all other axes must agree.
@@ -315,13 +316,13 @@ template <class T>
 Tensor<T> cat(const Tensors<T>& xs, std::int64_t axis = 0) {
   if (xs.empty()) fail<ShapeError>("cat", "needs at least one tensor");
   Shape shape = xs[0].shape();
-  const std::size_t at = normalize_axis("cat", axis, shape.size());
+  const std::size_t at = normalize_axis("cat", axis, xs[0]);
   std::int64_t total = 0;
   for (std::size_t i = 0; i < xs.size(); ++i) {
     require_defined("cat", xs[i]);
     Shape other = xs[i].shape();
     if (other.size() == shape.size()) {
-      total += other[at];
+      total = add_lengths("cat", total, other[at]);
       other[at] = shape[at];
     }
     if (other != shape)
@@ -347,20 +348,34 @@ Tensor<T> cat(const Tensors<T>& xs, std::int64_t axis = 0) {
     return parts;
   });
 }
+template <class T>
+Tensor<T> cat(std::initializer_list<Tensor<T>> xs, std::int64_t axis = 0) {
+  return cat(Tensors<T>(xs), axis);
+}
 /// Joins tensors of one shape along a new axis.
 template <class T>
 Tensor<T> stack(const Tensors<T>& xs, std::int64_t axis = 0) {
   Tensors<T> with_axis;
-  for (const Tensor<T>& x : xs) with_axis.push_back(unsqueeze(x, axis));
+  for (const Tensor<T>& x : xs) {
+    require_defined("stack", x);
+    if (x.shape() != xs[0].shape())
+      fail<ShapeError>("stack", concat("shapes differ: tensor 0 ", xs[0].shape(), ", tensor ", with_axis.size(), " ", x.shape()),
+                       "cat joins along an axis that they have");
+    with_axis.push_back(unsqueeze(x, axis));
+  }
   return cat(with_axis, axis);
+}
+template <class T>
+Tensor<T> stack(std::initializer_list<Tensor<T>> xs, std::int64_t axis = 0) {
+  return stack(Tensors<T>(xs), axis);
 }
 /// Zeros before and after the elements of one axis.
 template <class T>
 Tensor<T> pad(const Tensor<T>& x, std::int64_t axis, std::int64_t before, std::int64_t after) {
-  const std::size_t at = normalize_axis("pad", axis, x.shape().size());
+  const std::size_t at = normalize_axis("pad", axis, x);
   if (before < 0 || after < 0) fail<ShapeError>("pad", concat("negative padding: ", before, ", ", after));
   Shape shape = x.shape();
-  shape[at] += before + after;
+  shape[at] = add_lengths("pad", add_lengths("pad", shape[at], before), after);
   return detail::unslice(x, shape, at, before, 1);
 }
 /// Zeros around the last axes: {before, after} of each, the last axis last.
@@ -376,8 +391,7 @@ Tensor<T> pad(const Tensor<T>& x, const std::vector<std::pair<std::int64_t, std:
 /// Reverses one axis, as a view.
 template <class T>
 Tensor<T> flip(const Tensor<T>& x, std::int64_t axis) {
-  require_defined("flip", x);
-  const std::size_t at = normalize_axis("flip", axis, x.shape().size());
+  const std::size_t at = normalize_axis("flip", axis, x);
   Strides strides = x.strides();
   const std::int64_t n = x.shape()[at], offset = n > 0 ? x.offset() + (n - 1) * strides[at] : x.offset();
   strides[at] = -strides[at];

@@ -11,9 +11,10 @@ struct ReducedShape {
   Shape kept, dropped;
   std::int64_t count = 1;  // elements per result
 
+  ReducedShape(const char* op, const TensorBase& x, const Axes& axes) : ReducedShape(op, (require_defined(op, x), x.shape()), axes) {}
   ReducedShape(const char* op, const Shape& shape, const Axes& axes) : kept(shape) {
     bool reduced[Dims::max_rank] = {};
-    for (std::int64_t axis : axes) reduced[normalize_axis(op, axis, shape.size())] = true;
+    for (std::int64_t axis : axes) reduced[normalize_axis(op, axis, shape.size(), &shape)] = true;
     for (std::size_t i = 0; i < shape.size(); ++i) {
       if (axes.empty() || reduced[i]) {
         count *= shape[i];
@@ -29,22 +30,21 @@ struct ReducedShape {
 /// Sum over axes.
 template <class T>
 Tensor<T> sum(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false) {
-  require_defined("sum", x);
-  const detail::ReducedShape to("sum", x.shape(), axes);
+  const detail::ReducedShape to("sum", x, axes);
   const Tensor<T> y = sum_to(x, to.kept);
   return keep_axis ? y : reshape(y, to.dropped);
 }
 /// Mean over axes. Throws ShapeError if there is nothing to average.
 template <class T>
 Tensor<T> mean(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false) {
-  const detail::ReducedShape to("mean", x.shape(), axes);
+  const detail::ReducedShape to("mean", x, axes);
   if (to.count == 0) fail<ShapeError>("mean", concat("mean of no elements: x ", x.shape()));
   return cast<T>(div(sum(cast<Wide<T>>(x), axes, keep_axis), static_cast<Wide<T>>(to.count)));
 }
 /// Variance over axes: Σ(x − mean)² / (n − correction); correction 1 is the unbiased one.
 template <class T>
 Tensor<T> var(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false, double correction = 1) {
-  const detail::ReducedShape to("var", x.shape(), axes);
+  const detail::ReducedShape to("var", x, axes);
   const double divisor = static_cast<double>(to.count) - correction;
   if (divisor <= 0) fail<ShapeError>("var", concat("too few elements: x ", x.shape(), ", ", to.count, " per result, correction ", correction));
   const Tensor<Wide<T>> wide = cast<Wide<T>>(x);
@@ -54,15 +54,15 @@ Tensor<T> var(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false,
 namespace detail {
 template <class T>
 Tensor<T> extremum(const char* op, Reduction kind, const Tensor<T>& x, const Axes& axes, bool keep_axis) {
-  require_defined(op, x);
-  const ReducedShape to(op, x.shape(), axes);
-  if (x.numel() == 0) fail<ShapeError>(op, concat("extremum of no elements: x ", x.shape()));
+  const ReducedShape to(op, x, axes);
+  if (to.count == 0) fail<ShapeError>(op, concat("extremum of no elements: x ", x.shape()));
   Tensor<T> y(to.kept, x.device());
   backend::reduce(kind, view(x), mutable_view(y));
-  y = record<T>(op, saved(y), {saved(x)}, [](const Call<T>& c) {
-    const Tensor<T> ties = eq(c.in(0), c.y());                                           // [x.shape], a constant
-    return mul(broadcast_to(mul(c.g, reciprocal(sum_to(ties, c.g.shape()))), ties.shape()), ties);
-  });
+  if constexpr (is_floating<T>)
+    y = record<T>(op, saved(y), {saved(x)}, [](const Call<T>& c) {
+      const Tensor<T> ties = eq(c.in(0), c.y());                                         // [x.shape], a constant
+      return mul(broadcast_to(mul(c.g, reciprocal(sum_to(ties, c.g.shape()))), ties.shape()), ties);
+    });
   return keep_axis ? y : reshape(y, to.dropped);
 }
 }  // namespace detail
@@ -81,8 +81,7 @@ Tensor<T> amin(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false
 namespace detail {
 template <class T>
 Tensor<std::int64_t> arg_extremum(const char* op, Reduction kind, const Tensor<T>& x, std::int64_t axis, bool keep_axis) {
-  require_defined(op, x);
-  const std::size_t at = normalize_axis(op, axis, x.shape().size());
+  const std::size_t at = normalize_axis(op, axis, x);
   Shape shape = x.shape();
   if (shape[at] == 0) fail<ShapeError>(op, concat("axis ", axis, " is empty: x ", x.shape()));
   shape[at] = 1;
@@ -106,7 +105,7 @@ Tensor<std::int64_t> argmin(const Tensor<T>& x, std::int64_t axis = -1, bool kee
 /// g/(‖g‖ + 1) of the inner step has derivative I there.
 template <class T>
 Tensor<T> norm(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false) {
-  const detail::ReducedShape to("norm", x.shape(), axes);
+  const detail::ReducedShape to("norm", x, axes);
   Tensor<Wide<T>> sums(to.kept, x.device());
   const Tensor<Wide<T>> squares = detail::compute("norm", formula::Square{}, cast<Wide<T>>(x.detach()));
   backend::reduce(Reduction::sum, view(squares), mutable_view(sums));
@@ -120,7 +119,7 @@ Tensor<T> norm(const Tensor<T>& x, const Axes& axes = {}, bool keep_axis = false
 /// Running sum along an axis, from the end if `reverse`.
 template <class T>
 Tensor<T> cumsum(const Tensor<T>& x, std::int64_t axis, bool reverse = false) {
-  const std::size_t at = normalize_axis("cumsum", axis, x.shape().size());
+  const std::size_t at = normalize_axis("cumsum", axis, x);
   Tensor<T> y = empty_like(x);
   backend::cumsum(view(x), at, reverse, mutable_view(y));
   return record<T>("cumsum", y, {x}, [axis, reverse](const Call<T>& c) { return cumsum(c.g, axis, !reverse); });

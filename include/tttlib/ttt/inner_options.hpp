@@ -43,11 +43,11 @@ struct Schedule {
     if (!acts.empty()) return acts;
     if (chunk < 0 || segment < 0) fail<ShapeError>("Schedule", concat("sizes must not be negative: chunk ", chunk, ", segment ", segment));
     std::vector<InnerAct> list;
-    const std::int64_t per_segment = segment > 0 ? segment : tokens;
+    const std::int64_t per_segment = segment > 0 && segment < tokens ? segment : tokens;
     for (std::int64_t start = 0; start < tokens; start += per_segment) {
       const std::int64_t stop = start + per_segment < tokens ? start + per_segment : tokens;
       if (start > 0 && between != Between::carry) list.push_back({between == Between::detach ? Kind::detach : Kind::reset});
-      const std::int64_t per_chunk = chunk > 0 ? chunk : stop - start;
+      const std::int64_t per_chunk = chunk > 0 && chunk < stop - start ? chunk : stop - start;
       for (std::int64_t first = start; first < stop; first += per_chunk) {
         const std::int64_t last = first + per_chunk < stop ? first + per_chunk : stop;
         if (read == Read::causal) list.push_back({Kind::causal, first, last});

@@ -42,13 +42,13 @@ struct Walk {
 
   Walk(const Shape& full, const Strides (&all)[K]) { backend::merge_axes(full, all, shape, strides); }
 
-  std::int64_t inner() const { return shape.back(); }
+  std::int64_t inner() const { return shape[shape.size() - 1]; }
   std::int64_t outer() const {
     std::int64_t n = 1;
     for (std::size_t i = 0; i + 1 < shape.size(); ++i) n *= shape[i];
     return n;
   }
-  std::int64_t inner_stride(std::size_t k) const { return strides[k].back(); }
+  std::int64_t inner_stride(std::size_t k) const { return strides[k][shape.size() - 1]; }
 
   /// Calls `row(offset[K])` for outer rows [begin, end).
   template <class Row>

@@ -186,9 +186,8 @@ void add_integer_elementwise(Verbs<std::int64_t>& verbs) {
   add_copies<L>(verbs);
   verbs.where = where<L, std::int64_t>;
   verbs.map_unary[formula::index_of<formula::Neg>] = map_unary<L, formula::Neg, std::int64_t>;
-  verbs.map_unary[formula::index_of<formula::AddScalar>] = map_unary<L, formula::AddScalar, std::int64_t>;
-  verbs.map_unary[formula::index_of<formula::MulScalar>] = map_unary<L, formula::MulScalar, std::int64_t>;
   verbs.map_binary[formula::index_of<formula::Add>] = map_binary<L, formula::Add, std::int64_t>;
+  verbs.map_binary[formula::index_of<formula::Mul>] = map_binary<L, formula::Mul, std::int64_t>;
 }
 
 }  // namespace ttt::cuda_backend

@@ -21,6 +21,7 @@ Tensor<T> random_mask(const char* op, double p, bool training, const Shape& shap
 /// One number per image of x: [B, 1, ..].
 template <class T>
 Shape per_image(const char* op, const Tensor<T>& x) {
+  require_defined(op, x);
   if (x.dim() < 1) fail<ShapeError>(op, "needs an axis of images: x []");
   Shape shape = Dims::filled(x.shape().size(), 1);
   shape[0] = x.size(0);
@@ -32,6 +33,7 @@ Shape per_image(const char* op, const Tensor<T>& x) {
 /// Throws ShapeError unless 0 ≤ p ≤ 1.
 template <class T>
 Tensor<T> dropout(const Tensor<T>& x, double p = 0.5, bool training = true) {
+  require_defined("dropout", x);
   const Tensor<T> mask = detail::random_mask<T>("dropout", p, training, x.shape(), x.device());
   return mask.defined() ? mul(x, mask) : x;
 }

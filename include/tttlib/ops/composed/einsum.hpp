@@ -80,6 +80,7 @@ Tensor<T> einsum(const std::string& equation, const Tensors<T>& xs) {
   std::int64_t sizes[128] = {};
   std::fill(sizes, sizes + 128, std::int64_t(-1));
   for (std::size_t k = 0; k < xs.size(); ++k) {
+    require_defined("einsum", xs[k]);
     if (terms.inputs[k].size() != xs[k].shape().size())
       fail<ShapeError>("einsum", concat("tensor ", k, " ", xs[k].shape(), " does not have the axes \"",
                                         terms.inputs[k], "\""));

@@ -26,6 +26,8 @@ Tensor<T> reduce_loss(const Tensor<T>& values, Reduce reduce) {
 /// Throws ShapeError if two operands of a loss differ in shape: broadcasting one would be a silent mistake.
 template <class T>
 void require_same_shape(const char* op, const Tensor<T>& prediction, const Tensor<T>& target) {
+  require_defined(op, prediction);
+  require_defined(op, target);
   if (prediction.shape() != target.shape())
     fail<ShapeError>(op,
                      concat("shapes differ: prediction ", prediction.shape(), ", target ", target.shape()));
@@ -33,6 +35,7 @@ void require_same_shape(const char* op, const Tensor<T>& prediction, const Tenso
 
 template <class T>
 void require_logits(const Tensor<T>& logits, const CrossEntropyOptions& options) {
+  require_defined("cross_entropy", logits);
   if (logits.dim() < 1 || logits.size(-1) == 0)
     fail<ShapeError>("cross_entropy", concat("needs a last axis of classes: logits ", logits.shape()));
   if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1))
@@ -120,19 +123,25 @@ Tensor<T> smooth_l1_loss(const Tensor<T>& prediction, const Tensor<T>& target, d
                              reduce);
 }
 
-/// log(1 + e^x), without overflow.
+/// log(1 + e^x) = max(x, 0) + log(1 + e^−|x|), without overflow and with all digits of small values.
 template <class T>
 Tensor<T> softplus(const Tensor<T>& x) {
   const Tensor<Wide<T>> values = cast<Wide<T>>(x.detach());
-  const Tensor<T> y = cast<T>(add(relu(values), log(add(exp(neg(abs(values))), 1))));
+  const Tensor<T> y = cast<T>(add(relu(values), log1p(exp(neg(abs(values))))));
   return record<T>("softplus", y, {saved(x)}, [](const Call<T>& c) { return mul(c.g, sigmoid(c.in(0))); });
 }
 
-/// −[t log σ(x) + (1−t) log(1−σ(x))] = softplus(x) − t·x for logits x and targets t in [0, 1].
+/// −[t log σ(x) + (1−t) log(1−σ(x))] for logits x and targets t in [0, 1], as (max(x, 0) − t·x) + log(1 + e^−|x|): what is small
+/// comes last, so a confident right answer keeps its loss.
 template <class T>
 Tensor<T> bce_with_logits(const Tensor<T>& logits, const Tensor<T>& target, Reduce reduce = Reduce::mean) {
   detail::require_same_shape("bce_with_logits", logits, target);
-  return detail::reduce_loss(sub(softplus(logits), mul(target, logits)), reduce);
+  const Tensor<Wide<T>> x = cast<Wide<T>>(logits.detach()), t = cast<Wide<T>>(target.detach());
+  const Tensor<T> losses = cast<T>(add(sub(relu(x), mul(t, x)), log1p(exp(neg(abs(x))))));
+  return detail::reduce_loss(record<T>("bce_with_logits", losses, {saved(logits), saved(target)},
+                                       [](const Call<T>& c) { return mul(c.g, sub(sigmoid(c.in(0)), c.in(1))); },
+                                       [](const Call<T>& c) { return neg(mul(c.g, c.in(0))); }),
+                             reduce);
 }
 
 }  // namespace ttt

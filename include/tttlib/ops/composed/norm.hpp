@@ -12,6 +12,7 @@ namespace detail {
 /// Throws ShapeError unless scale and offset are undefined or [channels].
 template <class T>
 void require_affine(const char* op, const Tensor<T>& x, const Tensor<T>& w, const Tensor<T>& b) {
+  require_defined(op, x);
   if (x.dim() < 1) fail<ShapeError>(op, "needs at least one axis: x []");
   const Shape channels{x.size(-1)};
   if (w.defined() && w.shape() != channels)
@@ -86,6 +87,9 @@ Tensor<T> batch_norm(const Tensor<T>& x, Tensor<T>& running_mean, Tensor<T>& run
   const char* op = "batch_norm";
   detail::require_affine(op, x, w, b);
   detail::require_affine(op, x, running_mean, running_var);
+  if (running_mean.defined() != running_var.defined())
+    fail<ShapeError>(op, concat("one running statistic without the other: running_", running_mean.defined() ? "var" : "mean", " is undefined"),
+                     "pass both, or neither in training");
   const Wide<T> eps = static_cast<Wide<T>>(options.eps);
   if (!options.training) {
     if (!running_mean.defined() || !running_var.defined())

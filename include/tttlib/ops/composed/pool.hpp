@@ -18,6 +18,7 @@ namespace detail {
 
 template <class T>
 void require_image(const char* op, const Tensor<T>& x) {
+  require_defined(op, x);
   if (x.dim() != 4) fail<ShapeError>(op, concat("needs an image [B, H, W, C]: x ", x.shape()));
 }
 
@@ -25,8 +26,9 @@ void require_image(const char* op, const Tensor<T>& x) {
 template <class T>
 Conv2dOptions pool_geometry(const char* op, const Tensor<T>& x, Pair kernel, const Pool2dOptions& options) {
   require_image(op, x);
-  if (kernel.rows < 1 || kernel.columns < 1 || options.padding.rows * 2 > kernel.rows ||
-      options.padding.columns * 2 > kernel.columns)
+  if (kernel.rows < 1 || kernel.columns < 1)
+    fail<ShapeError>(op, concat("empty window: kernel ", kernel.rows, " x ", kernel.columns));
+  if (options.padding.rows > kernel.rows / 2 || options.padding.columns > kernel.columns / 2)
     fail<ShapeError>(
         op, concat("the padding must be at most half the kernel: kernel ", kernel.rows, " x ", kernel.columns,
                    ", padding ", options.padding.rows, " x ", options.padding.columns));

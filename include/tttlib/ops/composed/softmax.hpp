@@ -28,7 +28,7 @@ Tensor<T> softmax_last(const char* op, const Tensor<T>& input, bool log) {
 
 template <class T>
 Tensor<T> softmax_along(const char* op, const Tensor<T>& x, std::int64_t axis, bool log) {
-  const std::size_t at = normalize_axis(op, axis, x.shape().size());
+  const std::size_t at = normalize_axis(op, axis, x);
   if (at + 1 == x.shape().size()) return softmax_last(op, x, log);
   return transpose(softmax_last(op, transpose(x, axis, -1), log), axis, -1);
 }
@@ -48,7 +48,8 @@ Tensor<T> log_softmax(const Tensor<T>& x, std::int64_t axis = -1) {
 /// log Σ e^x along an axis, without overflow.
 template <class T>
 Tensor<T> logsumexp(const Tensor<T>& x, std::int64_t axis = -1, bool keep_axis = false) {
-  const std::size_t at = normalize_axis("logsumexp", axis, x.shape().size());
+  const std::size_t at = normalize_axis("logsumexp", axis, x);
+  if (x.shape()[at] == 0) fail<ShapeError>("logsumexp", concat("axis ", axis, " is empty: x ", x.shape()));
   const Tensor<T> values = x.detach(), top = amax(values, {axis}, true);
   const Tensor<T> shift =
       where(eq(sub(top, top), zeros_like(top)), top, zeros_like(top));  // 0 where top is ±∞
