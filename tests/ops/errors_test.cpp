@@ -284,6 +284,31 @@ TEST_CASE("errors: an undefined tensor is named by the op that met it") {
   }
 }
 
+TEST_CASE("errors: sizes that memory does not hold") {
+  const std::vector<Mistake> mistakes{
+      {[] {
+         adaptive_avg_pool2d(z({1, 8, 8, 3}), {std::int64_t(1) << 40, 2});
+       },
+       "ttt::adaptive_avg_pool2d: out of memory: output 1099511627776 x 2"},
+      {[] {
+         adaptive_max_pool2d(z({1, 8, 8, 3}), {2, std::int64_t(1) << 40});
+       },
+       "ttt::adaptive_max_pool2d: out of memory: output 2 x 1099511627776"},
+      {[] {
+         interpolate(z({1, 8, 8, 3}), {std::int64_t(1) << 60, 2}, Interpolation::bilinear);
+       },
+       "ttt::Shape: too many elements: shape [1152921504606846976, 8]"},
+      {[] {
+         interpolate(z({1, 8, 8, 3}), {std::int64_t(1) << 62, 2});
+       },
+       "ttt::interpolate: out of memory: output 4611686018427387904 x 2"}};
+  for (const Mistake& m : mistakes) {
+    INFO(m.message);
+    CHECK_THROWS_AS(m.make(), Error);
+    CHECK_THROWS_WITH(m.make(), m.message);
+  }
+}
+
 TEST_CASE("errors: lengths that no tensor has") {
   const std::vector<Mistake> mistakes{
       {[] { split(z({3}), {5, -2}); }, "ttt::split: negative length -2: x [3], axis 0"},

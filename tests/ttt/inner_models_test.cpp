@@ -151,6 +151,10 @@ TEST_CASE("what an inner model refuses") {
                     "mlp_residual, mlp_identity, mlp_w2_identity, conv3x3, dwconv3x3, ttt_linear, ttt_mlp");
   CHECK_THROWS_WITH(inner::make("conv3x3", {.width = 4}), "ttt::inner::conv3x3: a convolution needs the grid of tokens: height 0, width 0");
   CHECK_THROWS_WITH(inner::mlp(4, 4, 5), "ttt::inner::mlp: 2 or 3 layers are possible: layers 5");
+  InnerModel<double> mine;
+  mine.name = "mine";
+  CHECK_THROWS_WITH(mine.macs({1, 1, 2, 2}),
+                    "ttt::InnerModel: no function to apply: model \"mine\". Hint: set apply, or use inner::model");
   const InnerModel<double> conv = inner::dwconv3x3<double>(2, 2, 3);
   const Tensor<double> k = zeros<double>({1, 1, 6, 2});
   CHECK_THROWS_WITH(inner_train<double>(conv, {zeros<double>({1, 2, 1, 3, 3})}, k, k, {.batches = 2}),

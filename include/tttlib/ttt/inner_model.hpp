@@ -47,7 +47,10 @@ struct InnerModel {
   std::vector<InnerLinearMap> maps;
   std::function<Tensor<T>(const Tensor<T>& x, const Tensors<T>& w, const InnerLinear<T>& linear)> by_maps;
 
-  Tensor<T> operator()(const Tensor<T>& x, const Tensors<T>& w) const { return apply(x, w); }
+  Tensor<T> operator()(const Tensor<T>& x, const Tensors<T>& w) const {
+    if (!apply) fail<Error>("InnerModel", concat("no function to apply: model \"", name, "\""), "set apply, or use inner::model");
+    return apply(x, w);
+  }
 
   /// Weights W0 to start learning from: [H, …] each. Normal ones have the given deviation, cut at ±2.
   Tensors<T> initial_weights(std::int64_t heads, double deviation = 0.02) const {
@@ -81,7 +84,7 @@ struct InnerModel {
       Count() { mac_counter() = &macs; }
       ~Count() { mac_counter() = outer; }
     } count;
-    apply(zeros<T>(x), w);
+    (*this)(zeros<T>(x), w);
     return count.macs;
   }
 
