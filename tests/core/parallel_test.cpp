@@ -1,6 +1,9 @@
 #include "tttlib/core/parallel.hpp"
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -40,6 +43,53 @@ TEST_CASE("parallel_for cuts by size alone") {
     CHECK(chunks(0, 4).empty());
     CHECK(chunks(-1, 4).empty());
   }
+}
+
+TEST_CASE("no more threads work than there are chunks, and numbers of threads are sensible") {
+  const Threads threads(50);
+  std::mutex mutex;
+  std::set<std::thread::id> workers;
+  for (int round = 0; round < 100; ++round)
+    parallel_for(3, 1, [&](std::int64_t, std::int64_t) {
+      std::lock_guard lock(mutex);
+      workers.insert(std::this_thread::get_id());
+    });
+  CHECK(workers.size() <= 3);
+  CHECK_THROWS_WITH(set_num_threads(1000000), "ttt::set_num_threads: at most 1024 threads are possible: 1000000");
+  CHECK(num_threads() == 50);
+}
+
+TEST_CASE("TTTLIB_NUM_THREADS is a number, or a warning says so") {
+  std::vector<std::string> warnings;
+  const auto before = std::exchange(warning_handler(), [&](const std::string& message) { warnings.push_back(message); });
+  CHECK(detail::threads_of(nullptr, 3) == 3);
+  CHECK(detail::threads_of("", 3) == 3);
+  CHECK(detail::threads_of("8", 3) == 8);
+  CHECK(warnings.empty());
+  for (const char* text : {"abc", "4x", "0", "-2", "1000000", "99999999999999999999"}) CHECK(detail::threads_of(text, 3) == 3);
+  CHECK(warnings.size() == 6);
+  CHECK(warnings[0] == "TTTLIB_NUM_THREADS must be a number from 1 to 1024, it is \"abc\": using 3");
+  warning_handler() = before;
+}
+
+TEST_CASE("a container's share of processors") {
+  const auto share = [](const char* folder, const std::vector<std::pair<const char*, const char*>>& files) {
+    const auto root = std::filesystem::temp_directory_path() / folder;
+    std::filesystem::create_directories(root / "cpu");
+    for (const auto& [name, text] : files) std::ofstream(root / name) << text;
+    const int found = detail::cgroup_processors(root.string());
+    std::filesystem::remove_all(root);
+    return found;
+  };
+  const std::string name = "tttlib_cgroup_" + std::to_string(std::hash<std::thread::id>()(std::this_thread::get_id()));
+  CHECK(share(name.c_str(), {}) == 0);
+  CHECK(share(name.c_str(), {{"cpu.max", "max 100000\n"}}) == 0);
+  CHECK(share(name.c_str(), {{"cpu.max", "200000 100000\n"}}) == 2);
+  CHECK(share(name.c_str(), {{"cpu.max", "150000 100000\n"}}) == 2);
+  CHECK(share(name.c_str(), {{"cpu.max", "5000 100000\n"}}) == 1);
+  CHECK(share(name.c_str(), {{"cpu/cpu.cfs_quota_us", "-1\n"}, {"cpu/cpu.cfs_period_us", "100000\n"}}) == 0);
+  CHECK(share(name.c_str(), {{"cpu/cpu.cfs_quota_us", "300000\n"}, {"cpu/cpu.cfs_period_us", "100000\n"}}) == 3);
+  CHECK(detail::available_processors() >= 1);
 }
 
 TEST_CASE("parallel_for visits every element once") {

@@ -180,6 +180,7 @@ TEST_CASE("a loader refuses options and data that cannot work") {
   CHECK(complaint(dataset, {.batch_size = 4, .rank = 2, .ranks = 2}) == "ttt::DataLoader: no such rank: 2 of 2");
   CHECK(complaint(dataset, {.batch_size = 4, .rank = 0, .ranks = 3}) ==
         "ttt::DataLoader: batches of 4 images cannot be shared equally by 3 ranks");
+  CHECK(message_of<Error>([] { DataLoader(nullptr, {}); }) == "ttt::DataLoader: no data set: the pointer is null");
   CHECK(complaint({}, {}) == "ttt::DataLoader: the data set is empty");
   CHECK(complaint(dataset, {.batch_size = 11, .drop_last = true}) ==
         "ttt::DataLoader: drop_last leaves no batch: 10 images, batch_size 11");

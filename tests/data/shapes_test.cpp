@@ -93,6 +93,9 @@ TEST_CASE("generated pictures come in any size and show the same scene") {
   }
   CHECK(message_of<ShapeError>([] { make_shapes(-1, 8, 0, Split::train); }) ==
         "ttt::make_shapes: n must not be negative, size at least 16: n -1, size 8");
+  CHECK(message_of<Error>([] { make_shapes(1, 100000000, 0, Split::train); }) ==
+        "ttt::make_shapes: out of memory: 1 pictures of size 100000000");
+  CHECK_THROWS_AS(make_shapes(std::int64_t(1) << 62, 32, 0, Split::train), Error);
 }
 
 TEST_CASE("mean and standard deviation of the generated set are the stated ones") {

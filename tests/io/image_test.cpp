@@ -120,6 +120,11 @@ TEST_CASE("write_png refuses pictures that do not add up and places it cannot wr
   CHECK(folder.files() == 0);
 }
 
+TEST_CASE("a picture has a size that memory can hold") {
+  CHECK_THROWS_WITH(Image(-3, 3), "ttt::Image: no size of a picture: -3 x 3, 3 channels");
+  CHECK_THROWS_WITH(Image(1 << 30, 1 << 30), "ttt::Image: out of memory: 1073741824 x 1073741824, 3 channels");
+}
+
 TEST_CASE("draw_text draws inside the picture only") {
   const Color white{255, 255, 255};
   Image image(60, 12);

@@ -51,6 +51,8 @@ TEST_CASE("patch size is free, unknown names list the known ones") {
   CHECK_THROWS_WITH(create_model<float>("vit4"),
                     "ttt::create_model: unknown model \"vit4\". Hint: known names: vit3_pico, vit3_nano, vit3_tiny, vit3_small, vit3_base, deit_nano, deit_tiny, deit_small, linear_pixels");
   CHECK_THROWS_AS(create_model<float>("vit3_nano", {.patch_size = 5}), ShapeError);
+  CHECK_THROWS_WITH(create_model<float>("vit3_nano", {.image_size = -32}),
+                    "ttt::create_model: image size must be a positive multiple of the patch: image -32, patch 4");
 }
 
 TEST_CASE("drop path changes training, not evaluation, and gradients reach every parameter") {

@@ -63,6 +63,19 @@ TEST_CASE("check_grads: a rule right to order 2 and wrong at order 3 fails there
   CHECK_FALSE(check_grads(f, {point}, 3));
 }
 
+TEST_CASE("check_grads: differences over narrower steps for steep functions, and none that hide a wrong rule") {
+  const auto steep = [](double factor) {
+    return [factor](const Tensors<double>& x) {
+      return record<double>("steep", saved(sin(x[0].detach() * 1000.0)), {saved(x[0])},
+                            [factor](const Call<double>& c) { return c.g * cos(c.in(0) * 1000.0) * (1000.0 * factor); });
+    };
+  };
+  CHECK(check_grads(steep(1), {point}, 2));
+  const GradCheck check = check_grads(steep(1 + 1e-5), {point});
+  CHECK_FALSE(check);
+  CHECK(check.relative_error == Approx(1e-5).epsilon(0.01));
+}
+
 TEST_CASE("check_grads: a small wrong part beside large values is seen") {
   const auto f = [](const Tensor<double>& a, const Tensor<double>& b) {
     return record<double>(

@@ -242,9 +242,9 @@ TEST_CASE("errors: indices and losses") {
        },
        "ttt::batch_norm: one running statistic without the other: running_mean is undefined. "
        "Hint: pass both, or neither in training"},
-      {[] { uniform({2}, 2, 1); }, "ttt::uniform: not a range: low 2, high 1"},
-      {[] { trunc_normal({2}, -1); }, "ttt::trunc_normal: std must not be negative, bound positive: std -1, bound 2"},
-      {[] { trunc_normal({2}, 1, -2); }, "ttt::trunc_normal: std must not be negative, bound positive: std 1, bound -2"},
+      {[] { uniform({2}, 2, 1); }, "ttt::uniform: low must not be above high: low 2, high 1"},
+      {[] { trunc_normal({2}, -1); }, "ttt::trunc_normal: std and bound must not be negative: std -1, bound 2"},
+      {[] { trunc_normal({2}, 1, -2); }, "ttt::trunc_normal: std and bound must not be negative: std 1, bound -2"},
       {[] { add_drop_path(z({2}), z({2}), -1); }, "ttt::drop_path: probability out of range: p -1 is not in [0, 1]"},
       {[] { dropout(z({2}), 1.5); }, "ttt::dropout: probability out of range: p 1.5 is not in [0, 1]"},
       {[] { softmax(z({2}), 1); }, "ttt::softmax: axis out of range: axis 1 of a tensor with 1 axes: x [2]"},
@@ -335,6 +335,31 @@ TEST_CASE("errors: an undefined tensor is named by the op that met it") {
     INFO(op);
     CHECK_THROWS_WITH(use(), concat("ttt::", op, ": undefined tensor. Hint: a default-constructed Tensor holds nothing, and "
                                     "neither does .grad() before backward"));
+  }
+}
+
+TEST_CASE("errors: sizes that memory does not hold") {
+  const std::vector<Mistake> mistakes{
+      {[] {
+         adaptive_avg_pool2d(z({1, 8, 8, 3}), {std::int64_t(1) << 40, 2});
+       },
+       "ttt::adaptive_avg_pool2d: out of memory: output 1099511627776 x 2"},
+      {[] {
+         adaptive_max_pool2d(z({1, 8, 8, 3}), {2, std::int64_t(1) << 40});
+       },
+       "ttt::adaptive_max_pool2d: out of memory: output 2 x 1099511627776"},
+      {[] {
+         interpolate(z({1, 8, 8, 3}), {std::int64_t(1) << 60, 2}, Interpolation::bilinear);
+       },
+       "ttt::Shape: too many elements: shape [1152921504606846976, 8]"},
+      {[] {
+         interpolate(z({1, 8, 8, 3}), {std::int64_t(1) << 62, 2});
+       },
+       "ttt::interpolate: out of memory: output 4611686018427387904 x 2"}};
+  for (const Mistake& m : mistakes) {
+    INFO(m.message);
+    CHECK_THROWS_AS(m.make(), Error);
+    CHECK_THROWS_WITH(m.make(), m.message);
   }
 }
 

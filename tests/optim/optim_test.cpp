@@ -5,6 +5,7 @@
 #include "catch.hpp"
 #include "tttlib/core/parallel.hpp"
 #include "tttlib/nn/linear.hpp"
+#include "tttlib/nn/sequential.hpp"
 #include "tttlib/optim/ema.hpp"
 #include "tttlib/optim/optimizer.hpp"
 #include "tttlib/optim/schedule.hpp"
@@ -206,6 +207,77 @@ TEST_CASE("a parameter that is listed twice is refused") {
   CHECK_THROWS_WITH(AdamW<double>(groups_of({&layer, &layer})), "ttt::Optimizer: a parameter is listed twice: weight and weight [3, 2]");
 }
 
+namespace {
+
+/// The parameter after three steps with gradients that lie column by column.
+template <class Kind>
+std::vector<double> after_steps(Tensor<double> p) {
+  p.requires_grad();
+  Kind optimizer({{{{"p", p}}, 0.1, 1}});
+  for (int k = 1; k < 4; ++k) {
+    p.set_grad(transpose(reshape(arange<double>(0, 6), {3, 2}), 0, 1) * static_cast<double>(k));  // [2, 3]
+    optimizer.step();
+  }
+  return p.to_vector();
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("parameters of any layout are updated alike, and nothing beside them", "", AdamW<double>, Sgd<double>) {
+  const Tensor<double> start = randn<double>({2, 3}), base = full<double>({4, 9}, 7);
+  Tensor<double> apart = slice(slice(base, 0, 1, 3), 1, 0, 9, 4);  // [2, 3], every fourth number of two rows
+  assign(apart, start);
+  const std::vector<double> expected = after_steps<TestType>(clone(start));
+  CHECK(after_steps<TestType>(clone(transpose(start, 0, 1)).transpose(0, 1)) == expected);
+  CHECK(after_steps<TestType>(apart) == expected);
+  CHECK(slice(slice(base, 0, 1, 3), 1, 0, 9, 4).to_vector() == expected);
+  CHECK(sum(base).item() - sum(apart).item() == Approx(7 * 30));
+
+  Tensor<double> shared = expand(ones<double>({1}), {1000});
+  shared.requires_grad();
+  CHECK_THROWS_WITH(TestType({{{{"x", shared}}, 0, 1}}), "ttt::Optimizer: elements of a parameter share memory: x [1000] is expanded along axis 0");
+}
+
+TEST_CASE("a tensor that gradients do not reach is no parameter") {
+  Tensor<double> w = ones<double>({3});
+  CHECK_THROWS_WITH(AdamW<double>({{{{"w", w}}, 0, 1}}),
+                    "ttt::Optimizer: not a leaf that collects gradients: w [3]. Hint: call requires_grad() before the optimiser is made");
+  w.requires_grad();
+  CHECK_THROWS_AS(Sgd<double>({{{{"w", w * 2.0}}, 0, 1}}), GradError);
+  // Frozen parameters are left out of the groups.
+  Linear<double> layer(2, 3);
+  layer.weight.requires_grad(false);
+  const auto groups = param_groups<double>(layer);
+  CHECK(groups[0].parameters.empty());
+  CHECK(groups[1].parameters.size() == 1);
+}
+
+TEST_CASE("a module used twice is optimised once") {
+  const auto layer = std::make_shared<Linear<double>>(3, 3);
+  Sequential<double> net({layer, layer});
+  CHECK(param_groups<double>(net)[0].parameters.size() == 1);
+  CHECK_NOTHROW(AdamW<double>(param_groups<double>(net)));
+  layer->weight.set_grad(full<double>({3, 3}, 1));
+  CHECK(clip_grad_norm(net, 100) == Approx(3));
+}
+
+TEST_CASE("options that mean nothing are refused") {
+  const auto adamw = [](const AdamWOptions& options) { AdamW<double>({}, options); };
+  CHECK_THROWS_WITH(adamw({.lr = NAN}), "ttt::AdamW: lr must not be negative: nan");
+  CHECK_THROWS_WITH(adamw({.beta1 = 1}), "ttt::AdamW: beta1 must be in [0, 1): 1");
+  CHECK_THROWS_AS(adamw({.beta2 = -0.1}), Error);
+  CHECK_THROWS_AS(adamw({.eps = -1}), Error);
+  CHECK_THROWS_WITH(Sgd<double>({}, {.lr = -1}), "ttt::Sgd: lr must not be negative: -1");
+  CHECK_THROWS_AS(Sgd<double>({}, {.momentum = NAN}), Error);
+  Linear<double> layer(2, 3);
+  CHECK_THROWS_WITH(Ema<double>(layer, NAN), "ttt::Ema: decay must be in [0, 1]: nan");
+  CHECK_THROWS_AS(Ema<double>(layer, 1.1), Error);
+  layer.bias.set_grad(ones<double>({3}));
+  CHECK_THROWS_WITH(clip_grad_norm(layer, -1), "ttt::grad_norm: max_norm must not be negative: -1");
+  CHECK_THROWS_AS(clip_grad_norm(layer, NAN), Error);
+  CHECK(clip_grad_norm(layer, INFINITY) == Approx(std::sqrt(3.0)));
+}
+
 TEST_CASE("optimiser state that is not whole is refused by name and changes nothing") {
   Mlp<double> mlp(2, 2);
   AdamW<double> optimizer(param_groups(mlp));
@@ -287,5 +359,13 @@ TEST_CASE("averaged weights") {
   CHECK_THROWS_WITH(ema.load_state_dict({}), "ttt::load_state_dict: state does not fit the averaged weights: 1 missing (weight)");
   CHECK_THROWS_WITH(ema.load_state_dict({{"weight", zeros<double>({1, 1})}, {"bias", zeros<double>({1})}}), ContainsSubstring("1 unexpected (bias)"));
   CHECK_THROWS_AS(ema.load_state_dict({{"weight", zeros<double>({2, 1})}}), ShapeError);
+  CHECK(ema.state_dict()[0].second.item() == Approx(1.1));
+
+  // Nor is a module that is not the one averaged.
+  Linear<double> biased(1, 1), wide(2, 1, false);
+  Sequential<double> none;
+  CHECK_THROWS_WITH(ema.update(none), "ttt::Ema: the module is not the averaged one: 0 parameters and buffers, 1 averaged");
+  CHECK_THROWS_AS(ema.update(biased), ShapeError);
+  CHECK_THROWS_WITH(ema.update(wide), "ttt::Ema: the module is not the averaged one: weight [1, 2], averaged weight [1, 1]");
   CHECK(ema.state_dict()[0].second.item() == Approx(1.1));
 }

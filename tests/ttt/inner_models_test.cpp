@@ -159,6 +159,10 @@ TEST_CASE("what an inner model refuses") {
   CHECK_THROWS_WITH(inner::make("mlp_l2", {.width = 4, .layers = 3}),
                     "ttt::inner::make: inner model mlp_l2 has no choice of layers: layers 3. Hint: \"mlp\" has one, 2 or 3");
   CHECK(inner::make("glu", {.width = 4, .ratio = 1}).parameter_count() == 32);
+  InnerModel<double> mine;
+  mine.name = "mine";
+  CHECK_THROWS_WITH(mine.macs({1, 1, 2, 2}),
+                    "ttt::InnerModel: no function to apply: model \"mine\". Hint: set apply, or use inner::model");
   const InnerModel<double> conv = inner::dwconv3x3<double>(2, 2, 3);
   const Tensor<double> k = zeros<double>({1, 1, 6, 2});
   CHECK_THROWS_WITH(inner_train<double>(conv, {zeros<double>({1, 2, 1, 3, 3})}, k, k, {.batches = 2}),

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <new>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -78,6 +79,17 @@ template <class E>
   if (!hint.empty()) message += ". Hint: " + std::string(hint);
   if (current_trail()) message += "\n  in " + *current_trail();
   throw E(std::string(op), message);
+}
+
+/// `make()`, which takes memory by the standard library; Error where that has none left. `size` says for what.
+template <class Make>
+auto within_memory(const char* op, const std::string& size, const Make& make) {
+  try {
+    return make();
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {
+  }
+  fail<Error>(op, "out of memory: " + size);
 }
 
 /// The function that receives warnings; assign to it to redirect or silence them. Default: one line on stderr.

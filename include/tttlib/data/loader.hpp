@@ -101,6 +101,7 @@ class DataLoader {
       : DataLoader(std::make_shared<const ImageDataset>(std::move(dataset)), options) {}
   /// The same for data that others have too.
   DataLoader(std::shared_ptr<const ImageDataset> dataset, const LoaderOptions& options) {
+    if (!dataset) fail<Error>("DataLoader", "no data set: the pointer is null");
     check(*dataset, options);
     const Normalizer normalize(*dataset);
     source_ = std::make_shared<const Source>(Source{std::move(dataset), options, normalize});

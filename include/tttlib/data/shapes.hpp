@@ -12,6 +12,7 @@
 
 #include "tttlib/core/error.hpp"
 #include "tttlib/core/parallel.hpp"
+#include "tttlib/core/shape.hpp"
 #include "tttlib/data/dataset.hpp"
 #include "tttlib/data/random_stream.hpp"
 
@@ -225,8 +226,10 @@ inline ImageDataset make_shapes(std::int64_t n, int size, std::uint64_t seed, Sp
   dataset.class_names = class_names();
   dataset.mean = {0.57f, 0.57f, 0.57f};
   dataset.stddev = {0.265f, 0.265f, 0.265f};
-  dataset.labels.resize(static_cast<std::size_t>(n));
-  dataset.pixels.resize(static_cast<std::size_t>(n * dataset.image_bytes()));
+  within_memory("make_shapes", concat(n, " pictures of size ", size), [&] {
+    dataset.labels.resize(static_cast<std::size_t>(n));
+    dataset.pixels.resize(static_cast<std::size_t>(numel({n, size, size, 3})));
+  });
   const std::int64_t first = split == Split::train ? 0 : std::int64_t(1) << 48;
   parallel_for(n, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {

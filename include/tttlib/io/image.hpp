@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "tttlib/core/error.hpp"
+
 namespace ttt {
 
 /// A picture, row by row from the top, channels last; 1 channel is grey, 3 are red, green, blue, and 2 or 4
@@ -15,9 +17,12 @@ struct Image {
   std::vector<std::uint8_t> pixels;  // [height, width, channels]
 
   Image() = default;
-  /// A black picture.
-  Image(int w, int h, int c = 3)
-      : width(w), height(h), channels(c), pixels(static_cast<std::size_t>(std::int64_t(w) * h * c)) {}
+  /// A black picture. Throws ShapeError for a negative size.
+  Image(int w, int h, int c = 3) : width(w), height(h), channels(c) {
+    const std::string size = concat(w, " x ", h, ", ", c, " channels");
+    if (w < 0 || h < 0 || c < 0 || c > 4) fail<ShapeError>("Image", "no size of a picture: " + size);
+    within_memory("Image", size, [&] { return pixels.resize(static_cast<std::size_t>(std::int64_t(w) * h * c)); });
+  }
 
   /// The first channel of pixel (x, y).
   std::uint8_t* at(int x, int y) { return &pixels[position(x, y)]; }

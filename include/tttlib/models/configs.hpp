@@ -59,8 +59,8 @@ std::shared_ptr<Module<T>> create_model(const std::string& name, const ModelOpti
   const ModelConfig& config = model_config(name);
   const std::int64_t side = image_size_of(name, options), patch = options.patch_size.value_or(config.patch_size);
   if (options.num_classes < 1) fail<ShapeError>("create_model", concat("num_classes must be positive: ", options.num_classes));
-  if (patch < 1 || side % patch != 0)
-    fail<ShapeError>("create_model", concat("image size must be a multiple of the patch: image ", side, ", patch ", patch));
+  if (patch < 1 || side < 1 || side % patch != 0)
+    fail<ShapeError>("create_model", concat("image size must be a positive multiple of the patch: image ", side, ", patch ", patch));
   if (name == "linear_pixels") return std::make_shared<LinearPixels<T>>(side, options.num_classes);
   if (name.rfind("deit_", 0) == 0)
     return std::make_shared<Deit<T>>(DeitOptions{.image_size = side,

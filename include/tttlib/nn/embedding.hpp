@@ -15,7 +15,10 @@ class Embedding : public Module<T> {
   Embedding(std::int64_t count, std::int64_t width) : Module<T>("Embedding") {
     this->register_parameter("weight", weight, randn<T>({count, width}));
   }
-  Tensor<T> operator()(const Tensor<std::int64_t>& index) { return embedding(weight, index); }
+  using Module<T>::operator();
+  Tensor<T> operator()(const Tensor<std::int64_t>& index) {
+    return this->called(index.shape(), [&] { return embedding(weight, index); });
+  }
   /// Indices given as numbers of the working type.
   Tensor<T> forward(const Tensor<T>& x) override { return embedding(weight, cast<std::int64_t>(x)); }
 };

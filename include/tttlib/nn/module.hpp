@@ -42,37 +42,32 @@ class Module {
 
   /// Calls `forward`; errors inside name this module's path.
   Tensor<T> operator()(const Tensor<T>& x) {
-    const Scope scope = named();
-    std::vector<ModuleCall>* log = module_call_log();
-    if (!log) return forward(x);
-    const std::size_t at = log->size();
-    const std::int64_t macs_before = mac_counter() ? *mac_counter() : 0;
-    log->push_back({*current_trail(), kind_, x.shape(), {}, 0, 0, log_depth()++});
-    for (const auto& entry : parameters_) (*log)[at].own_parameters += entry.second->numel();
-    const Tensor<T> y = forward(x);
-    --log_depth();
-    (*log)[at].output = y.shape();
-    (*log)[at].macs = (mac_counter() ? *mac_counter() : 0) - macs_before;
-    return y;
+    return called(x.shape(), [&] { return forward(x); });
   }
 
   const std::string& kind() const { return kind_; }
   /// As long as it lives, errors name this module's path: for calls beside `forward`.
   Scope named() const { return Scope(name_.empty() ? kind_ : name_); }
 
-  /// Every parameter with its dotted name. The pointers stay valid as long as the module.
-  std::vector<std::pair<std::string, Tensor<T>*>> named_parameters() {
-    std::vector<std::pair<std::string, Tensor<T>*>> all;
-    visit("", [&](const std::string& prefix, Module& m) {
-      for (auto& entry : m.parameters_) all.emplace_back(prefix + entry.first, entry.second);
-    });
-    return all;
+  /// Members with their dotted names. The pointers stay valid as long as the module.
+  using Members = std::vector<std::pair<std::string, Tensor<T>*>>;
+  /// Every parameter once, by its first name.
+  Members named_parameters() {
+    Members once;
+    for (auto& names : tied_parameters()) once.push_back(names.front());
+    return once;
   }
-  std::vector<std::pair<std::string, Tensor<T>*>> named_buffers() {
-    std::vector<std::pair<std::string, Tensor<T>*>> all;
-    visit("", [&](const std::string& prefix, Module& m) {
-      for (auto& entry : m.buffers_) all.emplace_back(prefix + entry.first, entry.second);
-    });
+  Members named_buffers() { return members(&Module::buffers_); }
+  /// Every parameter with all of its names: several if a module is used twice or one member was assigned to another.
+  std::vector<Members> tied_parameters() {
+    std::vector<Members> all;
+    std::map<const void*, std::size_t> place;
+    for (auto& entry : members(&Module::parameters_)) {
+      const Tensor<T>& p = *entry.second;
+      const auto found = place.try_emplace(p.is_tracked() ? static_cast<const void*>(p.node().get()) : &p, all.size()).first;
+      if (found->second == all.size()) all.emplace_back();
+      all[found->second].push_back(entry);
+    }
     return all;
   }
   Tensors<T> parameters() {
@@ -103,18 +98,18 @@ class Module {
   }
   /// Moves parameters and buffers to a device.
   void to(Device device) {
-    auto move = [device](Tensor<T>& x, bool leaf) {
-      x = x.detach().to(device);
-      if (leaf) x.requires_grad();
-    };
-    for (auto& entry : named_parameters()) move(*entry.second, true);
-    for (auto& entry : named_buffers()) move(*entry.second, false);
+    for (auto& names : tied_parameters()) {
+      const Tensor<T>& p = *names.front().second;
+      const Tensor<T> moved = p.detach().to(device).requires_grad(p.is_tracked());
+      for (auto& entry : names) *entry.second = moved;
+    }
+    for (auto& entry : named_buffers()) *entry.second = entry.second->detach().to(device);
   }
 
-  /// Parameters and buffers by name, without history; they share storage with the module.
+  /// Parameters and buffers by all of their names, without history; they share storage with the module.
   StateDict<T> state_dict() {
     StateDict<T> state;
-    for (auto& entry : named_parameters()) state.emplace_back(entry.first, entry.second->detach());
+    for (auto& entry : members(&Module::parameters_)) state.emplace_back(entry.first, entry.second->detach());
     for (auto& entry : named_buffers()) state.emplace_back(entry.first, entry.second->detach());
     return state;
   }
@@ -130,29 +125,73 @@ class Module {
   }
 
  protected:
-  /// Declares a member as a parameter with an initial value.
+  /// Declares a member as a parameter with an initial value; one that is not contiguous is copied. Throws Error for a name that
+  /// is taken, as the next two do.
   void register_parameter(std::string name, Tensor<T>& member, const Tensor<T>& initial) {
-    member = initial.detach();
+    require_new("register_parameter", name);
+    member = initial.detach().contiguous();
     member.requires_grad();
     parameters_.emplace_back(std::move(name), &member);
   }
   /// Declares a member that is saved with the module but not trained.
   void register_buffer(std::string name, Tensor<T>& member, const Tensor<T>& initial) {
-    member = initial.detach();
+    require_new("register_buffer", name);
+    member = initial.detach().contiguous();
     buffers_.emplace_back(std::move(name), &member);
   }
-  /// Adds a submodule and returns it.
+  /// Adds a submodule and returns it. Throws Error if it is null.
   template <class M>
   std::shared_ptr<M> register_module(std::string name, std::shared_ptr<M> module) {
+    require_new("register_module", name);
+    if (!module) fail<Error>("register_module", concat("the module is null: ", name, " of ", kind_));
     static_cast<Module&>(*module).name_ = name;
     children_.emplace_back(std::move(name), module);
     return module;
+  }
+  /// Runs `forward()` as a call of this module on an input of that shape: with its path in errors, and written down by a summary.
+  template <class Forward>
+  Tensor<T> called(const Shape& input, const Forward& forward) {
+    const Scope scope = named();
+    std::vector<ModuleCall>* log = module_call_log();
+    if (!log) return forward();
+    struct Depth {
+      int before = log_depth()++;
+      ~Depth() { --log_depth(); }
+    } depth;
+    const std::size_t at = log->size();
+    const std::int64_t macs_before = mac_counter() ? *mac_counter() : 0;
+    log->push_back({*current_trail(), kind_, input, {}, 0, 0, depth.before});
+    for (const auto& entry : parameters_) (*log)[at].own_parameters += entry.second->numel();
+    const Tensor<T> y = forward();
+    (*log)[at].output = y.shape();
+    (*log)[at].macs = (mac_counter() ? *mac_counter() : 0) - macs_before;
+    return y;
   }
 
  private:
   static int& log_depth() {
     thread_local int depth = 0;
     return depth;
+  }
+
+  void require_new(const char* op, const std::string& name) const {
+    const auto taken = [&](const auto& entries) {
+      for (const auto& entry : entries)
+        if (entry.first == name) return true;
+      return false;
+    };
+    if (name.empty() || name.find('.') != std::string::npos)
+      fail<Error>(op, concat("a name must not be empty or have a dot: \"", name, "\" of ", kind_));
+    if (taken(parameters_) || taken(buffers_) || taken(children_)) fail<Error>(op, concat("the name is taken: ", name, " of ", kind_));
+  }
+
+  /// Every parameter or buffer, by every name.
+  Members members(Members Module::* which) {
+    Members all;
+    visit("", [&](const std::string& prefix, Module& m) {
+      for (auto& entry : m.*which) all.emplace_back(prefix + entry.first, entry.second);
+    });
+    return all;
   }
 
   template <class Visitor>
@@ -163,7 +202,7 @@ class Module {
 
   std::string kind_, name_;
   bool training_ = true;
-  std::vector<std::pair<std::string, Tensor<T>*>> parameters_, buffers_;
+  Members parameters_, buffers_;
   std::vector<std::pair<std::string, std::shared_ptr<Module>>> children_;
 };
 
@@ -173,20 +212,23 @@ template <class T>
 class SwapParameters {
  public:
   SwapParameters(Module<T>& module, const StateDict<T>& tensors) {
-    std::map<std::string, Tensor<T>*> members;
-    for (auto& entry : module.named_parameters()) members[entry.first] = entry.second;
-    for (auto& entry : module.named_buffers()) members[entry.first] = entry.second;
+    using Members = typename Module<T>::Members;
+    std::map<std::string, Members> members;  // that a name stands for
+    for (const Members& names : module.tied_parameters())
+      for (auto& entry : names) members[entry.first] = names;
+    for (auto& entry : module.named_buffers()) members[entry.first] = {entry};
     for (const auto& entry : tensors) {
       const auto found = members.find(entry.first);
       if (found == members.end()) fail<Error>("functional_call", concat("the module has no parameter or buffer named ", entry.first));
-      if (found->second->shape() != entry.second.shape())
-        fail<ShapeError>("functional_call", concat("shapes differ: ", entry.first, " ", found->second->shape(), ", given ", entry.second.shape()));
+      const Shape& shape = found->second.front().second->shape();
+      if (shape != entry.second.shape())
+        fail<ShapeError>("functional_call", concat("shapes differ: ", entry.first, " ", shape, ", given ", entry.second.shape()));
     }
-    for (const auto& entry : tensors) {
-      Tensor<T>* member = members[entry.first];
-      before_.emplace_back(member, *member);
-      *member = entry.second;
-    }
+    for (const auto& entry : tensors)
+      for (auto& [name, member] : members[entry.first]) {
+        before_.emplace_back(member, *member);
+        *member = entry.second;
+      }
   }
   ~SwapParameters() {
     while (!before_.empty()) {

@@ -15,6 +15,7 @@ class Sequential : public Module<T> {
   explicit Sequential(std::vector<std::shared_ptr<Module<T>>> modules) : Sequential() {
     for (auto& m : modules) add(std::move(m));
   }
+  /// Throws Error if the module is null.
   void add(std::shared_ptr<Module<T>> module) {
     modules_.push_back(this->register_module(std::to_string(modules_.size()), std::move(module)));
   }

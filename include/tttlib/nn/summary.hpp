@@ -1,6 +1,8 @@
 #pragma once
 /// A table of a model's modules: output shapes, parameters, multiply-accumulates.
 
+#include <set>
+
 #include "tttlib/nn/module.hpp"
 
 namespace ttt {
@@ -14,16 +16,15 @@ struct Summary {
 template <class T>
 Summary summarize(Module<T>& model, const Shape& input_shape) {
   NoGradGuard guard;
-  const bool was_training = model.is_training();
-  model.eval();
   Summary summary;
   summary.parameters = model.num_parameters();
   struct Watch {
-    explicit Watch(Summary& s) { module_call_log() = &s.calls, mac_counter() = &s.macs; }
-    ~Watch() { module_call_log() = nullptr, mac_counter() = nullptr; }
-  } watch(summary);
+    Module<T>& model;
+    const bool was_training = model.is_training();
+    Watch(Module<T>& m, Summary& s) : model(m) { model.eval(), module_call_log() = &s.calls, mac_counter() = &s.macs; }
+    ~Watch() { model.train(was_training), module_call_log() = nullptr, mac_counter() = nullptr; }
+  } watch(model, summary);
   model(zeros<T>(input_shape));
-  model.train(was_training);
   return summary;
 }
 
@@ -43,8 +44,10 @@ inline std::string to_string(const Summary& summary, int max_depth = 3) {
   for (const ModuleCall& call : summary.calls) {
     if (call.depth > max_depth) continue;
     std::int64_t parameters = 0;
+    std::set<std::string> counted;  // a module may be called twice
     for (const ModuleCall& inner : summary.calls)
-      if (inner.path == call.path || inner.path.rfind(call.path + ".", 0) == 0) parameters += inner.own_parameters;
+      if ((inner.path == call.path || inner.path.rfind(call.path + ".", 0) == 0) && counted.insert(inner.path).second)
+        parameters += inner.own_parameters;
     const std::size_t dot = call.path.rfind('.');
     const std::string name = call.depth == 0 || dot == std::string::npos ? call.path : call.path.substr(dot + 1);
     rows.push_back({std::string(static_cast<std::size_t>(2 * call.depth), ' ') + name, call.kind, to_string(call.output),
@@ -64,5 +67,6 @@ inline std::string to_string(const Summary& summary, int max_depth = 3) {
   }
   return text;
 }
+inline std::ostream& operator<<(std::ostream& out, const Summary& summary) { return out << to_string(summary); }
 
 }  // namespace ttt

@@ -102,7 +102,7 @@ Tensor<T> rand(const Shape& shape, Device device = cpu()) {
 /// Uniform in [low, high). Throws ShapeError unless low ≤ high.
 template <class T = float>
 Tensor<T> uniform(const Shape& shape, double low, double high, Device device = cpu()) {
-  if (!(low <= high)) fail<ShapeError>("uniform", concat("not a range: low ", low, ", high ", high));
+  if (!(low <= high)) fail<ShapeError>("uniform", concat("low must not be above high: low ", low, ", high ", high));
   return detail::random<T>(shape, device,
                            [=](auto seed, auto stream, auto y) { backend::uniform(seed, stream, low, high, y); });
 }
@@ -111,13 +111,20 @@ template <class T = float>
 Tensor<T> randn(const Shape& shape, Device device = cpu()) {
   return detail::random<T>(shape, device, [](auto seed, auto stream, auto y) { backend::normal(seed, stream, 0, 1, y); });
 }
-/// Normal of deviation `std`, cut to [−bound, bound] (default ±2, as in the reference's initialisation). Throws ShapeError if
-/// `std` is negative or `bound` not positive.
+/// Normal of deviation `std`, cut to [−bound, bound] (default ±2, as in the reference's initialisation).
+/// Throws ShapeError for a negative one.
 template <class T = float>
 Tensor<T> trunc_normal(const Shape& shape, double std = 1, double bound = 2, Device device = cpu()) {
-  if (!(std >= 0 && bound > 0)) fail<ShapeError>("trunc_normal", concat("std must not be negative, bound positive: std ", std, ", bound ", bound));
+  if (!(std >= 0 && bound >= 0)) fail<ShapeError>("trunc_normal", concat("std and bound must not be negative: std ", std, ", bound ", bound));
   return detail::random<T>(shape, device,
                            [=](auto seed, auto stream, auto y) { backend::truncated_normal(seed, stream, std, bound, y); });
+}
+
+/// The first axis along which elements are one number in memory; −1 if every element has its own.
+inline std::int64_t expanded_axis(const TensorBase& x) {
+  for (std::size_t i = 0; i < x.shape().size(); ++i)
+    if (x.strides()[i] == 0 && x.shape()[i] > 1) return static_cast<std::int64_t>(i);
+  return -1;
 }
 
 /// Overwrites `target` with the values of `source` (same shape): the only in-place change. Throws GradError while
@@ -129,10 +136,9 @@ void assign(Tensor<T>& target, const Tensor<T>& source) {
   if (target.shape() != source.shape())
     fail<ShapeError>("assign", concat("shapes differ: target ", target.shape(), ", source ", source.shape()));
   require_same_device("assign", target, source);
-  for (std::size_t i = 0; i < target.shape().size(); ++i)
-    if (target.strides()[i] == 0 && target.shape()[i] > 1)
-      fail<ShapeError>("assign", concat("elements of the target share memory: ", target.shape(), " is expanded along axis ", i),
-                       "assign to the tensor before expand, or to a clone");
+  if (const std::int64_t axis = expanded_axis(target); axis >= 0)
+    fail<ShapeError>("assign", concat("elements of the target share memory: ", target.shape(), " is expanded along axis ", axis),
+                     "assign to the tensor before expand, or to a clone");
   const Tensor<T> values = source.storage() == target.storage() ? clone(source.detach()) : source;  // may overlap
   backend::copy(view(values), mutable_view(target));
   target.storage()->bump_version();

@@ -11,12 +11,19 @@ template <class T>
 class Ema {
  public:
   Ema(Module<T>& module, double decay) : decay_(decay) {
+    if (!(decay >= 0 && decay <= 1)) fail<Error>("Ema", concat("decay must be in [0, 1]: ", decay));
     for (const auto& entry : module.state_dict()) average_.emplace_back(entry.first, clone(entry.second));
   }
 
+  /// Throws ShapeError for a module with other parameters or buffers; nothing is changed then.
   void update(Module<T>& module) {
     NoGradGuard guard;
     const StateDict<T> now = module.state_dict();
+    const auto refuse = [](const std::string& values) { fail<ShapeError>("Ema", "the module is not the averaged one: " + values); };
+    if (now.size() != average_.size()) refuse(concat(now.size(), " parameters and buffers, ", average_.size(), " averaged"));
+    for (std::size_t i = 0; i < average_.size(); ++i)
+      if (now[i].first != average_[i].first || now[i].second.shape() != average_[i].second.shape())
+        refuse(concat(now[i].first, " ", now[i].second.shape(), ", averaged ", average_[i].first, " ", average_[i].second.shape()));
     for (std::size_t i = 0; i < average_.size(); ++i)
       assign(average_[i].second, add(mul(average_[i].second, static_cast<T>(decay_)), mul(now[i].second, static_cast<T>(1 - decay_))));
   }

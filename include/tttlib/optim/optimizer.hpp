@@ -18,14 +18,22 @@ template <class T>
 class Optimizer {
  public:
   /// `slot_kinds` names the state tensors that every parameter gets, zeros at first.
-  /// Throws Error if a parameter is listed twice: it would be updated twice per step.
+  /// Throws GradError for a parameter that gradients do not reach, ShapeError for one whose elements share memory, Error for
+  /// one that is listed twice, which would be updated twice per step.
   Optimizer(std::vector<ParamGroup<T>> groups, double lr, std::vector<std::string> slot_kinds)
       : groups_(std::move(groups)), lr_(lr), slot_kinds_(std::move(slot_kinds)) {
     std::map<std::pair<const void*, std::int64_t>, std::string> seen;
     std::set<std::string> names;
-    for (const auto& group : groups_)
+    for (const auto& group : groups_) {
+      detail::require_not_negative("Optimizer", "weight_decay", group.weight_decay);
+      detail::require_not_negative("Optimizer", "lr_scale", group.lr_scale);
       for (const auto& entry : group.parameters) {
         const Tensor<T>& p = entry.second;
+        if (!dynamic_cast<const LeafNode*>(p.node().get()))
+          fail<GradError>("Optimizer", concat("not a leaf that collects gradients: ", entry.first, " ", p.shape()),
+                          "call requires_grad() before the optimiser is made");
+        if (const std::int64_t axis = expanded_axis(p); axis >= 0)
+          fail<ShapeError>("Optimizer", concat("elements of a parameter share memory: ", entry.first, " ", p.shape(), " is expanded along axis ", axis));
         const auto place = seen.try_emplace({p.storage().get(), p.offset()}, entry.first);
         if (!place.second && p.numel() > 0)
           fail<Error>("Optimizer", concat("a parameter is listed twice: ", place.first->second, " and ", entry.first, " ", p.shape()));
@@ -34,6 +42,7 @@ class Optimizer {
         names_.push_back(name);
         for (std::size_t kind = 0; kind < slot_kinds_.size(); ++kind) slots_.push_back(zeros_like(p));
       }
+    }
   }
   virtual ~Optimizer() = default;
 
@@ -116,10 +125,18 @@ template <class T>
 class AdamW : public Optimizer<T> {
  public:
   explicit AdamW(std::vector<ParamGroup<T>> groups, const AdamWOptions& options = {})
-      : Optimizer<T>(std::move(groups), options.lr, {"mean", "variance"}), options_(options) {}
+      : Optimizer<T>(std::move(groups), options.lr, {"mean", "variance"}), options_(options) {
+    detail::require_not_negative("AdamW", "lr", options.lr);
+    detail::require_not_negative("AdamW", "eps", options.eps);
+    const auto require_fraction = [](const char* name, double beta) {
+      if (!(beta >= 0 && beta < 1)) fail<Error>("AdamW", concat(name, " must be in [0, 1): ", beta));
+    };
+    require_fraction("beta1", options.beta1);
+    require_fraction("beta2", options.beta2);
+  }
 
  protected:
-  /// In one pass over all parameters of a device.
+  /// In one pass over all parameters of a device; of those that are not contiguous, over copies.
   void update(const std::vector<typename Optimizer<T>::Update>& updates, const Tensor<double>& grad_scale) override {
     AdamWStep step;
     step.beta1 = options_.beta1;
@@ -127,12 +144,15 @@ class AdamW : public Optimizer<T> {
     step.eps = options_.eps;
     step.rates = rates();
     std::vector<std::pair<Device, std::vector<AdamWParameter<T>>>> devices;
+    std::vector<std::pair<Tensor<T>*, Tensor<T>>> copies;
     for (const auto& [parameter, grad, slots, group] : updates) {
+      Tensor<T> p = parameter.detach().contiguous();
+      if (p.data() != parameter.data()) copies.emplace_back(&parameter, p);
       std::size_t at = 0;
       while (at < devices.size() && devices[at].first != parameter.device()) ++at;
       if (at == devices.size()) devices.push_back({parameter.device(), {}});
       devices[at].second.push_back(
-          {parameter.data(), grad.data(), slots[0].data(), slots[1].data(), parameter.numel(), group.lr_scale, group.weight_decay});
+          {p.data(), grad.data(), slots[0].data(), slots[1].data(), p.numel(), group.lr_scale, group.weight_decay});
     }
     for (const auto& each : devices) {
       const Device device = each.first;
@@ -151,6 +171,7 @@ class AdamW : public Optimizer<T> {
       }
       backend::adamw(each.second, step, device);
     }
+    for (auto& [parameter, numbers] : copies) assign(*parameter, numbers);
   }
 
  private:
@@ -178,7 +199,10 @@ class Sgd : public Optimizer<T> {
  public:
   explicit Sgd(std::vector<ParamGroup<T>> groups, const SgdOptions& options = {})
       : Optimizer<T>(std::move(groups), options.lr, options.momentum != 0 ? std::vector<std::string>{"momentum"} : std::vector<std::string>{}),
-        options_(options) {}
+        options_(options) {
+    detail::require_not_negative("Sgd", "lr", options.lr);
+    detail::require_not_negative("Sgd", "momentum", options.momentum);
+  }
 
  protected:
   void update(const std::vector<typename Optimizer<T>::Update>& updates, const Tensor<double>& grad_scale) override {

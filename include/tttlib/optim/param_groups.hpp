@@ -19,14 +19,21 @@ struct ParamGroupOptions {
   double weight_decay = 0;
 };
 
-/// Two groups: parameters with two axes or more are decayed; biases and norms (one axis) are not.
+/// Two groups: parameters with two axes or more are decayed; biases and norms (one axis) are not. Frozen ones are in neither.
 template <class T>
 std::vector<ParamGroup<T>> param_groups(Module<T>& module, const ParamGroupOptions& options = {}) {
   ParamGroup<T> decayed{{}, options.weight_decay, 1}, plain{{}, 0, 1};
   for (auto& entry : module.named_parameters())
-    (entry.second->dim() > 1 ? decayed : plain).parameters.emplace_back(entry.first, *entry.second);
+    if (entry.second->is_tracked()) (entry.second->dim() > 1 ? decayed : plain).parameters.emplace_back(entry.first, *entry.second);
   return {decayed, plain};
 }
+
+namespace detail {
+/// An option that must be a number from 0 on.
+inline void require_not_negative(const char* op, const char* name, double value) {
+  if (!(value >= 0)) fail<Error>(op, concat(name, " must not be negative: ", value));
+}
+}  // namespace detail
 
 /// The 2-norm over all gradients, and the factor that clips it: both wait on the gradients' device.
 struct GradNorm {
@@ -34,9 +41,10 @@ struct GradNorm {
 };
 
 /// Of the gradients of parameters on one device, in one pass and without waiting for it; `optimizer.step(norm.scale)` clips by it.
-/// Throws DeviceError if they are on several.
+/// Throws DeviceError if they are on several, Error for a negative `max_norm`.
 template <class T>
 GradNorm grad_norm(const Tensors<T>& parameters, double max_norm) {
+  detail::require_not_negative("grad_norm", "max_norm", max_norm);
   NoGradGuard guard;
   Tensors<T> grads;
   std::vector<ConstArray<T>> arrays;

@@ -1,7 +1,7 @@
 #pragma once
 /// Are the derivatives of a function right? Along one random direction per order, central differences of the
-/// function are compared with its vjp; the next order does the same to that vjp as a function of (inputs,
-/// cotangent). In double: float differences are too coarse to tell a wrong rule from rounding.
+/// function are compared with its vjp, and where they disagree, differences over narrower steps; the next order does
+/// the same to that vjp as a function of (inputs, cotangent). In double: float differences are too coarse to tell a wrong rule from rounding.
 
 #include <ostream>
 #include <type_traits>

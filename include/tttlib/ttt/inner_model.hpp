@@ -49,6 +49,7 @@ struct InnerModel {
 
   /// In training and in answering alike, products of the inner model never round their operands.
   Tensor<T> operator()(const Tensor<T>& x, const Tensors<T>& w) const {
+    if (!apply) fail<Error>("InnerModel", concat("no function to apply: model \"", name, "\""), "set apply, or use inner::model");
     const MatmulPrecisionGuard in_float(MatmulPrecision::float32);
     return apply(x, w);
   }
@@ -85,7 +86,7 @@ struct InnerModel {
       Count() { mac_counter() = &macs; }
       ~Count() { mac_counter() = outer; }
     } count;
-    apply(zeros<T>(x), w);
+    (*this)(zeros<T>(x), w);
     return count.macs;
   }
 

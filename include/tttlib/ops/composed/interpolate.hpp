@@ -18,7 +18,7 @@ Tensor<T> resize_weights(std::int64_t outputs, std::int64_t length, Interpolatio
   constexpr double a = -0.75;
   const auto near = [](double d) { return ((a + 2) * d - (a + 3)) * d * d + 1; };       // |d| ≤ 1
   const auto far = [](double d) { return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a; };  // 1 ≤ |d| ≤ 2
-  std::vector<Wide<T>> weights(static_cast<std::size_t>(outputs * length));
+  std::vector<Wide<T>> weights(static_cast<std::size_t>(numel({outputs, length})));
   for (std::int64_t o = 0; o < outputs; ++o) {
     const auto put = [&](std::int64_t at, double weight) {
       at = at < 0 ? 0 : (at >= length ? length - 1 : at);
@@ -48,15 +48,17 @@ Tensor<T> resize_weights(std::int64_t outputs, std::int64_t length, Interpolatio
 template <class T>
 Tensor<T> interpolate(const Tensor<T>& x, Pair size, Interpolation mode = Interpolation::nearest) {
   detail::require_output_size("interpolate", x, size);
-  if (mode != Interpolation::nearest)
-    return detail::resample(x, detail::resize_weights<T>(size.rows, x.size(1), mode, x.device()),
-                            detail::resize_weights<T>(size.columns, x.size(2), mode, x.device()));
   const auto nearest = [&](std::int64_t outputs, std::int64_t length) {
-    std::vector<std::int64_t> positions;
-    for (std::int64_t o = 0; o < outputs; ++o) positions.push_back(o * length / outputs);
+    std::vector<std::int64_t> positions(static_cast<std::size_t>(outputs));
+    for (std::int64_t o = 0; o < outputs; ++o) positions[static_cast<std::size_t>(o)] = o * length / outputs;
     return from_data(positions, {outputs}, x.device());
   };
-  return index_select(index_select(x, nearest(size.rows, x.size(1)), 1), nearest(size.columns, x.size(2)), 2);
+  return within_memory("interpolate", detail::output_text(size), [&] {
+    if (mode != Interpolation::nearest)
+      return detail::resample(x, detail::resize_weights<T>(size.rows, x.size(1), mode, x.device()),
+                              detail::resize_weights<T>(size.columns, x.size(2), mode, x.device()));
+    return index_select(index_select(x, nearest(size.rows, x.size(1)), 1), nearest(size.columns, x.size(2)), 2);
+  });
 }
 
 }  // namespace ttt

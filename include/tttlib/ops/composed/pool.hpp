@@ -101,12 +101,14 @@ Tensor<T> resample(const Tensor<T>& x, const Tensor<T>& rows, const Tensor<T>& c
   return reshape(across, {images, h, w, channels});
 }
 
+inline std::string output_text(Pair size) { return concat("output ", size.rows, " x ", size.columns); }
+
 /// Checked sizes of an adaptive pooling.
 template <class T>
 void require_output_size(const char* op, const Tensor<T>& x, Pair size) {
   require_image(op, x);
   if (size.rows < 1 || size.columns < 1 || x.size(1) < 1 || x.size(2) < 1)
-    fail<ShapeError>(op, concat("empty image: x ", x.shape(), ", output ", size.rows, " x ", size.columns));
+    fail<ShapeError>(op, concat("empty image: x ", x.shape(), ", ", output_text(size)));
 }
 
 }  // namespace detail
@@ -143,7 +145,7 @@ template <class T>
 Tensor<T> adaptive_avg_pool2d(const Tensor<T>& x, Pair size) {
   detail::require_output_size("adaptive_avg_pool2d", x, size);
   const auto means = [&](std::int64_t outputs, std::int64_t length) {
-    std::vector<Wide<T>> weights(static_cast<std::size_t>(outputs * length));
+    std::vector<Wide<T>> weights(static_cast<std::size_t>(numel({outputs, length})));
     const detail::Windows windows = detail::adaptive_windows(outputs, length);
     for (std::size_t o = 0; o < windows.size(); ++o)
       for (std::int64_t at : windows[o])
@@ -151,15 +153,18 @@ Tensor<T> adaptive_avg_pool2d(const Tensor<T>& x, Pair size) {
             1 / static_cast<Wide<T>>(windows[o].size());
     return cast<T>(from_data(weights, {outputs, length}, x.device()));
   };
-  return detail::resample(x, means(size.rows, x.size(1)), means(size.columns, x.size(2)));
+  return within_memory("adaptive_avg_pool2d", detail::output_text(size),
+                       [&] { return detail::resample(x, means(size.rows, x.size(1)), means(size.columns, x.size(2))); });
 }
 
 /// Largest elements over the same windows.
 template <class T>
 Tensor<T> adaptive_max_pool2d(const Tensor<T>& x, Pair size) {
   detail::require_output_size("adaptive_max_pool2d", x, size);
-  return detail::max_over_windows(x, detail::adaptive_windows(size.rows, x.size(1)),
-                                  detail::adaptive_windows(size.columns, x.size(2)));
+  return within_memory("adaptive_max_pool2d", detail::output_text(size), [&] {
+    return detail::max_over_windows(x, detail::adaptive_windows(size.rows, x.size(1)),
+                                    detail::adaptive_windows(size.columns, x.size(2)));
+  });
 }
 
 }  // namespace ttt
