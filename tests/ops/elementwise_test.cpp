@@ -225,6 +225,19 @@ TEST_CASE("ops: small values of softplus and of the binary cross entropy keep th
   }
 }
 
+TEST_CASE("ops: log1p of floats has their precision everywhere") {
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  const auto x = tensor({-1, -0.999f, -0.6f, -1e-3f, -1e-8f, 1e-30f, 1e-8f, 0.017f, 0.414f, 0.4143f, 1, 1.724f, 100, 1e30f, inf});
+  for (std::int64_t i = 0; i < x.numel(); ++i) {
+    const auto number = select(x, 0, i);
+    INFO(number.item());
+    const double expected = std::log1p(static_cast<double>(number.item()));
+    CHECK(relative_error(log1p(number), scalar(expected)) <= 9e-8);  // of every 37th float the worst is 8.3e-8
+  }
+  CHECK(std::isnan(log1p(scalar(-2.f)).item()));
+  CHECK(std::isnan(log1p(scalar(NAN)).item()));
+}
+
 TEST_CASE("ops: extreme arguments stay finite") {
   const auto x = tensor<double>({-1000, -40, 0, 40, 1000});
   CHECK(sigmoid(x).to_vector()[0] == 0.0);

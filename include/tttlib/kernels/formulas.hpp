@@ -35,7 +35,7 @@ inline constexpr double gelu_cubic = 0.044715;                    // Hendrycks &
 TTT_FORMULA_1(Neg, -x)
 TTT_FORMULA_1(Exp, math::exp(x))
 TTT_FORMULA_1(Log, std::log(x))
-TTT_FORMULA_1(Log1p, std::log1p(x))
+TTT_FORMULA_1(Log1p, math::log1p(x))
 TTT_FORMULA_1(Sin, std::sin(x))
 TTT_FORMULA_1(Cos, std::cos(x))
 TTT_FORMULA_1(Tanh, math::tanh(x))
