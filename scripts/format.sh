@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Formats every source file with clang-format, or with --check only tells which ones differ.
+# Formats the lines that were changed since COMMIT (HEAD: what is not committed yet) with clang-format 14, and no others; --check only shows
+# what it would change, and exits with 1 if there is something.
+#   scripts/format.sh [--check] [COMMIT]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-format="$(command -v clang-format-14 || command -v clang-format)" || { echo "clang-format is not installed" >&2; exit 1; }
-mode=(-i)
-case "${1:-}" in
-  '') ;;
-  --check) mode=(--dry-run -Werror) ;;
-  *) echo "usage: scripts/format.sh [--check]" >&2; exit 1 ;;
-esac
-find include src tests examples bench -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh' | sort | xargs "$format" "${mode[@]}"
+format="$(command -v git-clang-format-14 || command -v git-clang-format)" || { echo "git-clang-format is not installed: apt-get install clang-format-14" >&2; exit 1; }
+check=false
+if [ "${1:-}" = --check ]; then check=true; shift; fi
+case "${1:-}" in -*) echo "usage: scripts/format.sh [--check] [COMMIT]" >&2; exit 1 ;; esac
+arguments=(--force --style file --extensions hpp,cpp,cu,cuh "${1:-HEAD}" -- include src tests examples bench)
+if ! $check; then exec "$format" "${arguments[@]}"; fi
+changes="$("$format" --diff "${arguments[@]}")"
+case "$changes" in 'no modified files to format' | 'clang-format did not modify any files' | '') ;; *) printf '%s\n' "$changes"; exit 1 ;; esac
