@@ -40,7 +40,9 @@ Stored stored(std::int64_t rows, std::int64_t columns, Layout layout, std::mt199
 
 void multiply(Way way, const ConstMatrix& a, const ConstMatrix& b, const float* start, std::int64_t start_row, const Matrix& c) {
   if (way == Way::instruction) cpu_backend::gemm_bf16(a, b, start, start_row, c);
-  else cpu_backend::gemm<float>(cpu_backend::rounded_to_bf16<4>(a), cpu_backend::rounded_to_bf16<5>(b), start, start_row, c);
+  else
+    cpu_backend::gemm<float>(cpu_backend::rounded_to_bf16<cpu_backend::Packing::rounded_a>(a),
+                             cpu_backend::rounded_to_bf16<cpu_backend::Packing::rounded_b>(b), start, start_row, c);
 }
 
 double rounded(float x) { return static_cast<double>(static_cast<float>(bf16(x))); }
@@ -180,7 +182,7 @@ TEST_CASE("bf16 products have the same bits, whether panels of b are packed wher
         for (std::int64_t i = 0; i < few; ++i)
           for (std::int64_t k = 0; k < s[2]; ++k) turned[static_cast<std::size_t>(k * few + i)] = a.view().data[i * a.matrix.row_stride + k];
         CHECK((product(few, {turned.data(), few, s[2], 1, few}) == std::vector<float>(many.begin(), many.begin() + few * s[1])));
-        const std::uint32_t* packed = cpu_backend::pack_panels_bf16<0>(b.view());
+        const std::uint32_t* packed = cpu_backend::pack_panels_bf16<cpu_backend::Packing::whole_b>(b.view());
         std::vector<float> c(static_cast<std::size_t>(few * s[1]));
         cpu_backend::gemm_bf16_few_rows(cpu_backend::pack_rows_bf16(a.view().block(0, few, 0, s[2])), b.view(), packed, bias.data(), 0,
                                         {c.data(), few, s[1], s[1], 1});

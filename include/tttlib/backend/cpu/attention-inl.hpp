@@ -41,7 +41,7 @@ void attention(View<const T> q, View<const T> k, View<const T> v, T* log_sums, V
   const T scale = static_cast<T>(1 / std::sqrt(static_cast<double>(q.shape[3])));
   parallel_for(q.shape[0] * H * blocks, 1, [&](std::int64_t task, std::int64_t) {
     const std::int64_t b = task / blocks / H, h = task / blocks % H, first = task % blocks * query_block, n = std::min(query_block, N - first);
-    T* x = packing_buffer<T, 5>(query_block * (2 * width + token_block + 2) + 2 * token_block * width);
+    T* x = packing_buffer<T, Packing::attention>(query_block * (2 * width + token_block + 2) + 2 * token_block * width);
     T *out = x + query_block * width, *s = out + query_block * width, *top = s + query_block * token_block, *sum = top + query_block;
     T *keys = sum + query_block, *turned = keys + token_block * width;
     load_tokens(q, b, h, first, n, width, x);
@@ -74,7 +74,7 @@ void attention_pull(View<const T> q, View<const T> k, View<const T> v, View<cons
   const T scale = static_cast<T>(1 / std::sqrt(static_cast<double>(q.shape[3])));
   parallel_for(q.shape[0] * H, 1, [&](std::int64_t task, std::int64_t) {
     const std::int64_t b = task / H, h = task % H, tokens = token_block * width, queries = query_block * width, scores = query_block * token_block;
-    T* keys = packing_buffer<T, 5>(6 * tokens + 2 * queries + 2 * scores + N * (width + 1));
+    T* keys = packing_buffer<T, Packing::attention>(6 * tokens + 2 * queries + 2 * scores + N * (width + 1));
     T *values = keys + tokens, *keys_turned = values + tokens, *values_turned = keys_turned + tokens, *out_k = values_turned + tokens, *out_v = out_k + tokens;
     T *x = out_v + tokens, *u = x + queries, *P = u + queries, *S = P + scores, *D = S + scores, *out_q = D + N;
     for (std::int64_t first = 0; first < N; first += query_block) {  // D [N]

@@ -16,7 +16,7 @@ inline namespace TTTLIB_KERNELS {
 template <class T>
 const T* pack_kernels(View<const T> w) {
   const std::int64_t outputs = w.shape[0], channels = w.shape[1], kh = w.shape[2], kw = w.shape[3];
-  T* packed = packing_buffer<T, 30>(w.numel());
+  T* packed = packing_buffer<T, Packing::convolution>(w.numel());
   for (std::int64_t o = 0; o < outputs; ++o)
     for (std::int64_t c = 0; c < channels; ++c) {
       const T* from = w.data + o * w.strides[0] + c * w.strides[1];

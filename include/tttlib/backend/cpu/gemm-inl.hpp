@@ -72,9 +72,26 @@ void gemm_kernel(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_
     for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(c + r * c_row + v * lanes<T>) = sum[r][v];
 }
 
-/// Memory that a thread keeps for packed operands, from a cache line's border; kinds apart, so that a tile's panels never
-/// meet the whole b.
-template <class T, int kind>
+/// What a thread packs, each into memory of its own: of one kind and type it has one at a time.
+enum class Packing {
+  whole_b,       // all panels of a product's b
+  panel_of_b,    // one of them
+  rows_of_a,     // a tile's rows of a
+  edge_rows,     // fewer than a kernel's
+  block_of_c,    // what an epilogue alone is to see
+  rounded_a,     // a in bf16
+  rounded_b,
+  first,         // an MLP's weights and hidden layer
+  first_rounded,
+  second,
+  second_rounded,
+  hidden,
+  head,          // what the inner step of a head works with
+  attention,     // or its attention
+  convolution    // a convolution's weights
+};
+/// Memory that a thread keeps for what it packs, from a cache line's border.
+template <class T, Packing kind>
 T* packing_buffer(std::int64_t count) {
   constexpr std::size_t line = 64;
   thread_local std::vector<T> buffer;
@@ -94,7 +111,7 @@ void gemm_edge(std::int64_t rows, std::int64_t columns, std::int64_t depth, cons
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int64_t j = 0; j < columns; ++j) tile[r * width + j] = start[r * start_row + j];
   if (rows < R) {
-    T* padded = packing_buffer<T, 3>(R * depth);
+    T* padded = packing_buffer<T, Packing::edge_rows>(R * depth);
     for (std::int64_t k = 0; k < depth; ++k)
       for (std::int64_t r = 0; r < R; ++r) padded[k * R + r] = r < rows ? a[r * a_row + k * a_column] : T(0);
     a = padded, a_row = 1, a_column = R;
@@ -266,7 +283,7 @@ constexpr std::int64_t panels_of(std::int64_t n) {
 }
 
 /// All panels of b [depth, n], one after the other, each `panel_width` wide (the last one may be half as wide).
-template <class T, int kind = 0>
+template <class T, Packing kind = Packing::whole_b>
 T* pack_panels(const MatrixRef<const T>& b) {
   constexpr std::int64_t width = panel_width<T>;
   const std::int64_t n = b.columns, depth = b.rows, panels = panels_of<T>(n);
@@ -310,7 +327,7 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
     const std::int64_t depth = a.columns - k0 < depth_block ? a.columns - k0 : depth_block;
     const MatrixRef<const T> a_block = a.block(0, rows, k0, depth), b_block = b.block(k0, depth, 0, n);
     T* packed_a = nullptr;
-    if (n > 2 * width && a.column_stride != 1) pack_rows(a_block, packed_a = packing_buffer<T, 1>(rows * depth));
+    if (n > 2 * width && a.column_stride != 1) pack_rows(a_block, packed_a = packing_buffer<T, Packing::rows_of_a>(rows * depth));
     for (std::int64_t p = first; p < last; ++p) {
       const std::int64_t column = p * width, columns = n - column < width ? n - column : width;
       const bool narrow = columns <= lanes<T>;
@@ -318,7 +335,7 @@ void gemm_tile(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T
       const T* panel = packed ? packed + column * b.rows + k0 * panel_row : nullptr;
       const bool packs = !packed && (columns != panel_row || b.column_stride != 1);
       if (packs) {
-        T* to = packing_buffer<T, 2>(panel_row * depth);
+        T* to = packing_buffer<T, Packing::panel_of_b>(panel_row * depth);
         pack_panel(b_block, column, columns, panel_row, to);
         panel = to;
       } else if (!packed) {

@@ -204,7 +204,7 @@ TTT_AVX512_BF16 inline float dot_product(const float* a, const float* b, std::in
 
 /// Room for a matrix in bf16, as rows of pairs of which kernels may read some behind the last; their distance is an odd number of
 /// cache lines, so that the rows of a kernel do not meet in a cache.
-template <int kind>
+template <Packing kind>
 MatrixRef<std::uint32_t> pair_rows(std::int64_t rows, std::int64_t columns) {
   const std::int64_t pairs = (columns + 1) / 2, apart = ((pairs + 15) / 16 | 1) * 16;
   return {packing_buffer<std::uint32_t, kind>((rows + bf16_kernel_rows) * apart), rows, pairs, apart, 1};
@@ -219,11 +219,11 @@ inline void store_pairs(const MatrixRef<const float>& x, const MatrixRef<std::ui
 inline MatrixRef<const std::uint32_t> pack_rows_bf16(const MatrixRef<const float>& a) {
   const std::int64_t m = a.rows, k = a.columns;
   if (a.row_stride == 1 && a.column_stride != 1) {
-    const MatrixRef<std::uint32_t> across = pair_rows<1>((k + 1) / 2, 2 * m + 2 * bf16_kernel_rows);
+    const MatrixRef<std::uint32_t> across = pair_rows<Packing::rows_of_a>((k + 1) / 2, 2 * m + 2 * bf16_kernel_rows);
     bf16_pairs::pack_across({a.data, k, m, a.column_stride, 1}, across.data, across.row_stride);
     return across.block(0, across.rows, 0, m).transposed();
   }
-  const MatrixRef<std::uint32_t> along = pair_rows<1>(m, k);
+  const MatrixRef<std::uint32_t> along = pair_rows<Packing::rows_of_a>(m, k);
   parallel_for(m, 16384 / (k + 1) + 1,
                [&](std::int64_t begin, std::int64_t end) { store_pairs(a.block(begin, end - begin, 0, k), along, begin, 0); });
   return along;
@@ -233,7 +233,7 @@ inline MatrixRef<const std::uint32_t> pack_rows_bf16(const MatrixRef<const float
 inline std::int64_t panels_bf16(std::int64_t n) { return (n + bf16_panel_width - 1) / bf16_panel_width; }
 inline std::int64_t panel_size_bf16(std::int64_t depth) { return (depth + 1) / 2 * bf16_pairs::width; }
 /// All panels of b [depth, n], one after the other.
-template <int kind>
+template <Packing kind>
 const std::uint32_t* pack_panels_bf16(const MatrixRef<const float>& b) {
   using bf16_pairs::width;
   const std::int64_t n = b.columns, depth = b.rows, panels = panels_bf16(n), size = panel_size_bf16(depth);
@@ -265,13 +265,13 @@ void gemm_bf16_tile(const MatrixRef<const std::uint32_t>& a, const MatrixRef<con
   for (std::int64_t panel = first; panel < last; ++panel) {
     const std::int64_t column = panel * width, columns = std::min(width, n - column);
     const MatrixRef<float> out =
-        c.data ? c.block(0, m, column, columns) : MatrixRef<float>{packing_buffer<float, 6>(m * width), m, columns, width, 1};
+        c.data ? c.block(0, m, column, columns) : MatrixRef<float>{packing_buffer<float, Packing::block_of_c>(m * width), m, columns, width, 1};
     for (std::int64_t at = 0; at == 0 || at < k; at += block) {
       const std::int64_t pairs = (part(panel, at).rows + 1) / 2;
       const std::uint32_t* pairs_of_b = packed + panel * panel_size_bf16(k) + at / 2 * width;
       Ahead<float> ahead;
       if (!packed) {
-        std::uint32_t* to = packing_buffer<std::uint32_t, 2>(pairs * width);
+        std::uint32_t* to = packing_buffer<std::uint32_t, Packing::panel_of_b>(pairs * width);
         pack_panel(part(panel, at), to);
         pairs_of_b = to;
         if (at + block < k) ahead = Ahead<float>(part(panel, at + block));
@@ -341,7 +341,7 @@ inline void gemm_bf16(const MatrixRef<const float>& a, const MatrixRef<const flo
   for (std::int64_t k0 = 0; k0 == 0 || k0 < k; k0 += span) {
     const std::int64_t depth = k - k0 < span ? k - k0 : span;
     const MatrixRef<const float> b_part = b.block(k0, depth, 0, n);
-    const std::uint32_t* packed = pack_panels_bf16<0>(b_part);
+    const std::uint32_t* packed = pack_panels_bf16<Packing::whole_b>(b_part);
     const float* from = k0 == 0 ? start : c.data;
     const std::int64_t from_row = k0 == 0 ? start_row : c.row_stride;
     for_tiles(tiles, m, panels, bf16_kernel_rows, [&](std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t last) {
@@ -353,11 +353,11 @@ inline void gemm_bf16(const MatrixRef<const float>& a, const MatrixRef<const flo
 #undef TTT_AVX512_BF16
 #else
 inline bool has_bf16_products() { return false; }
-template <int kind>
+template <Packing kind>
 MatrixRef<std::uint32_t> pair_rows(std::int64_t, std::int64_t) { return {}; }
 inline void store_pairs(const MatrixRef<const float>&, const MatrixRef<std::uint32_t>&, std::int64_t, std::int64_t) {}
 inline MatrixRef<const std::uint32_t> pack_rows_bf16(const MatrixRef<const float>&) { return {}; }
-template <int kind>
+template <Packing kind>
 const std::uint32_t* pack_panels_bf16(const MatrixRef<const float>&) { return nullptr; }
 template <class Epilogue = NoEpilogue>
 void gemm_bf16_few_rows(const MatrixRef<const std::uint32_t>&, const MatrixRef<const float>&, const std::uint32_t*, const float*, std::int64_t,
@@ -366,7 +366,7 @@ inline void gemm_bf16(const MatrixRef<const float>&, const MatrixRef<const float
 #endif
 
 /// A copy of x with every number rounded to bf16, for processors without such products: [rows, columns], contiguous rows.
-template <int kind>
+template <Packing kind>
 MatrixRef<const float> rounded_to_bf16(const MatrixRef<const float>& x) {
   float* copy = packing_buffer<float, kind>(x.rows * x.columns);
   parallel_for(x.rows, 16384 / (x.columns + 1) + 1, [&](std::int64_t begin, std::int64_t end) {

@@ -30,7 +30,7 @@ void multiply(const MatrixRef<const T>& a, const MatrixRef<const T>& b, const T*
   if constexpr (std::is_same_v<T, float>)
     if (precision == MatmulPrecision::bfloat16) {
       if (has_bf16_products()) return gemm_bf16(a, b, start, start_row, c);
-      return multiply<T>(rounded_to_bf16<4>(a), rounded_to_bf16<5>(b), start, start_row, c);
+      return multiply<T>(rounded_to_bf16<Packing::rounded_a>(a), rounded_to_bf16<Packing::rounded_b>(b), start, start_row, c);
     }
   multiply<T>(a, b, start, start_row, c);
 }

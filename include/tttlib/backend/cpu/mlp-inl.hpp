@@ -25,9 +25,9 @@ void for_mlp_rows(std::int64_t R, std::int64_t bytes, std::int64_t unit, const R
   parallel_for(R, rows, [&](std::int64_t begin, std::int64_t end) { run(begin, end - begin); });
 }
 
-/// A matrix [k, n] packed for products with a few rows at a time, in the precision that the caller has chosen. It takes the
-/// packing buffers `kind`, and where bf16 is only rounded to, the next two: of one kind a thread has one.
-template <class T, int kind>
+/// A matrix [k, n] packed for products with a few rows at a time, in the precision that the caller has chosen. It packs into
+/// `kind`, what it rounds only into `rounded`.
+template <class T, Packing kind, Packing rounded>
 class PackedMatrix {
  public:
   explicit PackedMatrix(const MatrixRef<const T>& b) : b_(b) {
@@ -37,7 +37,7 @@ class PackedMatrix {
         pairs_ = pack_panels_bf16<kind>(b);
         return;
       }
-      if (round_) b_ = rounded_to_bf16<kind + 1>(b);
+      if (round_) b_ = rounded_to_bf16<rounded>(b);
     }
     packed_ = pack_panels<T, kind>(b_);
   }
@@ -45,7 +45,7 @@ class PackedMatrix {
   void multiply(MatrixRef<const T> a, const T* start, const MatrixRef<T>& c) const {
     if constexpr (std::is_same_v<T, float>) {
       if (pairs_) return gemm_bf16_few_rows(pack_rows_bf16(a), b_, pairs_, start, 0, c);
-      if (round_) a = rounded_to_bf16<kind + 2>(a);
+      if (round_) a = rounded_to_bf16<Packing::rounded_a>(a);
     }
     gemm_tile(a, b_, packed_, 0, panels_of<T>(b_.columns), start, 0, c);
   }
@@ -75,11 +75,11 @@ inline void mlp_bf16(const MatrixRef<const float>& x, const MatrixRef<const floa
                      const float* b2, float* kept, const MatrixRef<float>& y) {
   const std::int64_t R = x.rows, C = x.columns, M = w1.columns;
   const bool whole = R <= few_rows;  // then weights are packed where they are used
-  const std::uint32_t* first = whole ? nullptr : pack_panels_bf16<10>(w1);
-  const std::uint32_t* second = whole ? nullptr : pack_panels_bf16<20>(w2);
+  const std::uint32_t* first = whole ? nullptr : pack_panels_bf16<Packing::first>(w1);
+  const std::uint32_t* second = whole ? nullptr : pack_panels_bf16<Packing::second>(w2);
   const auto some_rows = [&](std::int64_t row, std::int64_t rows) {
     const MatrixRef<const std::uint32_t> pairs = pack_rows_bf16(x.block(row, rows, 0, C));
-    const MatrixRef<std::uint32_t> activated = pair_rows<7>(rows, M);
+    const MatrixRef<std::uint32_t> activated = pair_rows<Packing::hidden>(rows, M);
     const MatrixRef<float> h{kept ? kept + row * M : nullptr, rows, M, M, 1};
     gemm_bf16_few_rows(pairs, w1, first, b1, 0, h, [&](const MatrixRef<float>& block, std::int64_t i, std::int64_t j) {
       constexpr std::int64_t at_once = 32;  // rows, whose pairs are written out while the next are computed
@@ -108,7 +108,7 @@ void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const
       return mlp_bf16(rows_of(x.data, R, C), matrix_at(w1, 0).transposed(), b1, matrix_at(w2, 0).transposed(), b2, kept,
                       rows_of(y.data, R, out));
   if (R <= few_rows && !rounds_to_bf16<T>()) {  // the hidden layer stays in cache as a whole
-    T* activated = packing_buffer<T, 7>(R * M);
+    T* activated = packing_buffer<T, Packing::hidden>(R * M);
     const MatrixRef<T> h = rows_of(kept ? kept : activated, R, M);
     gemm_few_rows<T>(rows_of(x.data, R, C), matrix_at(w1, 0).transposed(), b1, 0, h,
                      [&](const MatrixRef<T>& block, std::int64_t i, std::int64_t j) {                                        // gelu(h) [R, M]
@@ -116,10 +116,10 @@ void mlp(View<const T> x, View<const T> w1, const T* b1, View<const T> w2, const
                      });
     return gemm_few_rows<T>(rows_of<const T>(activated, R, M), matrix_at(w2, 0).transposed(), b2, 0, rows_of(y.data, R, out));  // y [R, C']
   }
-  const PackedMatrix<T, 10> first(matrix_at(w1, 0).transposed());   // [C, M]
-  const PackedMatrix<T, 20> second(matrix_at(w2, 0).transposed());  // [M, C']
+  const PackedMatrix<T, Packing::first, Packing::first_rounded> first(matrix_at(w1, 0).transposed());   // [C, M]
+  const PackedMatrix<T, Packing::second, Packing::second_rounded> second(matrix_at(w2, 0).transposed());  // [M, C']
   for_mlp_rows(R, M * static_cast<std::int64_t>(sizeof(T)), kernel_rows, [&](std::int64_t row, std::int64_t rows) {
-    T* activated = packing_buffer<T, 7>(rows * M);
+    T* activated = packing_buffer<T, Packing::hidden>(rows * M);
     T* h = kept ? kept + row * M : activated;
     first.multiply(rows_of(x.data + row * C, rows, C), b1, rows_of(h, rows, M));                                              // h [rows, M]
     gelu_rows(rows_of(h, rows, M), rows_of(activated, rows, M));                                                              // gelu(h) [rows, M]
@@ -135,8 +135,8 @@ void mlp_pull(View<const T> x, View<const T> w1, View<const T> w2, const AnyArra
   const std::int64_t R = g.shape[0], out = g.shape[1], M = w1.shape[0], C = w1.shape[1];
   Tensor<T> activated(Shape{R, M}), dh(Shape{R, M});
   const View<const T> of_activated = view(activated), of_hidden = view(dh);
-  const PackedMatrix<T, 10> first(matrix_at(w1, 0));    // [M, C]
-  const PackedMatrix<T, 20> second(matrix_at(w2, 0));   // [C', M]
+  const PackedMatrix<T, Packing::first, Packing::first_rounded> first(matrix_at(w1, 0));    // [M, C]
+  const PackedMatrix<T, Packing::second, Packing::second_rounded> second(matrix_at(w2, 0));   // [C', M]
   for_mlp_rows(R, M * static_cast<std::int64_t>(sizeof(T)), kernel_rows, [&](std::int64_t row, std::int64_t rows) {
     T* __restrict pulled = dh.data() + row * M;
     T* __restrict a = activated.data() + row * M;

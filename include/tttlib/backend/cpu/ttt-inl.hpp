@@ -24,7 +24,7 @@ struct GluScratch {
 
   explicit GluScratch(std::int64_t d) : width(whole_lanes<T>(d)) {
     const std::int64_t tokens = token_block * width, square = width * width;
-    T* at = packing_buffer<T, 4>(11 * tokens + 10 * square);
+    T* at = packing_buffer<T, Packing::head>(11 * tokens + 10 * square);
     const auto take = [&](std::int64_t count) { return std::exchange(at, at + count); };
     x = take(tokens), y = take(tokens), out = take(tokens);       // [n, d] each: tokens that cannot stay where they are
     both = take(2 * tokens), other = take(2 * tokens);            // [n, 2d] each: z1 and z2, or their cotangents
@@ -78,6 +78,7 @@ void clipped_step(const T* __restrict g, std::int64_t rows, std::int64_t columns
   std::vector<T> norms(static_cast<std::size_t>(columns));
   column_norms(g, rows, columns, norms.data());
   std::vector<formula::ClippedStep<T>> steps;
+  steps.reserve(norms.size());
   for (const T norm : norms) steps.emplace_back(norm, rate);
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < columns; ++c)
@@ -92,6 +93,7 @@ void clipped_step_pull(const T* __restrict g, std::int64_t rows, std::int64_t co
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < columns; ++c) along[static_cast<std::size_t>(c)] += g[r * columns + c] * U[r * columns + c];
   std::vector<formula::ClippedStepPull<T>> pulls;
+  pulls.reserve(norms.size());
   for (std::size_t c = 0; c < norms.size(); ++c) pulls.emplace_back(norms[c], along[c], rate);
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < columns; ++c)
