@@ -210,8 +210,9 @@ int main(int argc, char** argv) {
       others.back()->to(devices[rank]);
     }
     if (no_augment) options.crop_padding = 0, options.flip = false;
-    options.description = concat("model ", model_name, ", patch ", patch_size ? concat(*patch_size) : "of the model", ", path ", path, ", drop path ",
-                                 drop_path, ", dtype ", to_string(matmul_precision()));
+    options.description = concat("model ", model_name, patch_size ? concat(", patch ", *patch_size) : "", ", path ", path,
+                                 drop_path == 0 ? "" : concat(", drop path ", drop_path),
+                                 matmul_precision() == MatmulPrecision::float32 ? "" : concat(", dtype ", to_string(matmul_precision())));
     std::printf("%s, %s parameters, on %s: %ld training and %ld test images of %d x %d, %d classes; computed on %s, %d threads\n", model_name.c_str(),
                 with_thousands(model->num_parameters()).c_str(), data.c_str(), static_cast<long>(sets.train.size()),
                 static_cast<long>(sets.test.size()), sets.train.width, sets.train.height,

@@ -10,5 +10,5 @@ if [ "${1:-}" = --check ]; then check=true; shift; fi
 case "${1:-}" in -*) echo "usage: scripts/format.sh [--check] [COMMIT]" >&2; exit 1 ;; esac
 arguments=(--force --style file --extensions hpp,cpp,cu,cuh "${1:-HEAD}" -- include src tests examples bench)
 if ! $check; then exec "$format" "${arguments[@]}"; fi
-changes="$("$format" --diff "${arguments[@]}")"
+changes="$("$format" --diff "${arguments[@]}")" || [ -n "$changes" ]
 case "$changes" in 'no modified files to format' | 'clang-format did not modify any files' | '') ;; *) printf '%s\n' "$changes"; exit 1 ;; esac

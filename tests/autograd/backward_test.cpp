@@ -144,6 +144,13 @@ TEST_CASE("what rules hold goes as the sweep passes, though the result lives on"
   loss.backward();
   CHECK(of_rules.expired());
   CHECK(has_values(x.grad(), {12, 12}));
+
+  kept = std::make_shared<int>(0);
+  const std::weak_ptr<int> of_checkpoint = kept;
+  const auto again = sum(checkpoint([kept](const Tensors<double>& t) { return 2 * t[0]; }, Tensors<double>{x}));
+  kept = nullptr;
+  again.backward();
+  CHECK(of_checkpoint.expired());
 }
 
 TEST_CASE("grad(outputs, inputs) takes several of each, and any tracked tensor") {

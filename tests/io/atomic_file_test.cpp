@@ -92,6 +92,13 @@ TEST_CASE("what is no file is written to and stays what it is") {
   CHECK(std::filesystem::is_fifo(path));
   CHECK(folder.files() == 1);
   CHECK_THROWS_AS(write_file_atomically(folder.path(), "text"), IoError);
+
+  // What a file descriptor is redirected to gets more bytes, as after >>.
+  write_bytes(folder / "log", "before ");
+  const int log = ::open((folder / "log").c_str(), O_WRONLY | O_APPEND);
+  write_file_atomically(concat("/proc/self/fd/", log), "text");
+  ::close(log);
+  CHECK(read_bytes(folder / "log") == "before text");
 }
 
 TEST_CASE("an AtomicFile that is not committed leaves no trace") {

@@ -82,6 +82,9 @@ TEST_CASE("a module used twice has its parameters once and all of its names") {
   CHECK(relative_error(found.second[0].second, mlp.fc1->weight.grad()) < 1e-14);
   mlp.to(cpu());
   CHECK(mlp.num_parameters() == 15);
+  mlp.fc1->weight.requires_grad(false);  // frozen by both handles, it is one all the same
+  mlp.fc2->weight.requires_grad(false);
+  CHECK(mlp.num_parameters() == 15);
   mlp.fc1->bias.requires_grad(false);
   mlp.to(cpu());
   CHECK_FALSE(mlp.fc1->bias.is_tracked());

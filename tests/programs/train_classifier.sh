@@ -79,7 +79,7 @@ expect_error "belongs to another run: it has lr 0.001; this run has lr 0.5. Hint
 expect_error "it has lr 0.001; this run has lr 0.0010000001" "$train" "${small[@]}" --lr 0.0010000001 --out "$work/run" --resume
 expect_error "this run has drop path 0.25" "$train" "${small[@]}" --drop-path 0.25 --out "$work/run" --resume
 expect_error "it has path fused; this run has path nested" "$train" "${small[@]}" --path nested --out "$work/run" --resume
-expect_error "it has dtype float32; this run has dtype bf16" "$train" "${small[@]}" --dtype bf16 --out "$work/run" --resume
+expect_error "it has nothing else; this run has dtype bf16" "$train" "${small[@]}" --dtype bf16 --out "$work/run" --resume
 expect 0 "test accuracy" "$train" "${small[@]}" --out "$work/run" --eval --dtype bf16
 
 expect 0 "not read" "$train" "${small[@]}" --out "$work/run" --resume --weights "$work/missing.safetensors"

@@ -2,6 +2,7 @@
 /// Recompute instead of remember: a part of the graph whose intermediate values are dropped and made again
 /// when the sweep arrives.
 
+#include <optional>
 #include <utility>
 
 #include "tttlib/autograd/transforms.hpp"
@@ -63,7 +64,7 @@ struct CheckpointRun {
 /// Inputs: xs with their values, then the captured tensors.
 template <class T, class F>
 struct CheckpointNode final : Node {
-  F f;
+  std::optional<F> f;  // until the node is released
   std::size_t arguments;
   std::uint64_t seed, stream;
   MatmulPrecision precision = matmul_precision();  // f has to do the same again
@@ -74,6 +75,7 @@ struct CheckpointNode final : Node {
         seed(random_seed),
         stream(random_stream) {}
 
+  void drop_rules() override { f.reset(); }
   void pull(const TensorBase& g, const std::vector<bool>& needs, std::vector<TensorBase>& out) override {
     Tensors<T> xs;
     for (std::size_t i = 0; i < arguments; ++i)
@@ -84,7 +86,7 @@ struct CheckpointNode final : Node {
     const MatmulPrecisionGuard same_precision(precision);
     const CheckpointRun<T> run = [&] {
       const RandomReplay replay(seed, stream);
-      return CheckpointRun<T>(f, xs);
+      return CheckpointRun<T>(*f, xs);
     }();
     const std::vector<SweepRoot> roots{{run.y.node(), g}};
     SweepOrder order(roots, run.start);

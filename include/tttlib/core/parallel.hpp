@@ -171,11 +171,12 @@ class ThreadPool {
   /// How many of so many helpers there are.
   int grow(int helpers) {
     while (static_cast<int>(workers_.size()) < helpers) {
-      workers_.push_back(std::make_unique<Worker>());
+      const std::size_t before = workers_.size();
       try {
+        workers_.push_back(std::make_unique<Worker>());
         std::thread([this, number = static_cast<int>(workers_.size()) - 1, self = workers_.back().get()] { work(number, *self); }).detach();
-      } catch (const std::system_error&) {
-        workers_.pop_back();  // the system gives no more threads: fewer helpers, same result
+      } catch (const std::exception&) {  // no more threads, or no memory for one: fewer helpers, same result
+        workers_.resize(before);
         break;
       }
     }

@@ -128,7 +128,8 @@ class Tensor : public TensorBase {
   void zero_grad();                                           // autograd/backward.hpp
   /// Replaces the accumulated gradient of a leaf, e.g. by a clipped one. Throws GradError if this is not a leaf.
   void set_grad(const Tensor& grad) const;                    // autograd/backward.hpp
-  /// Accumulates d(this)/d(leaf) into `.grad()` of every leaf; this must be a scalar unless a cotangent is given.
+  /// Accumulates d(this)/d(leaf) into `.grad()` of every leaf; this must be a scalar unless a cotangent is given. Passes on several threads at
+  /// once may share leaves, and no other part of their graphs.
   void backward(const Tensor& cotangent = {}, bool retain_graph = false) const;  // autograd/backward.hpp
 
  private:

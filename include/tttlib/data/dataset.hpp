@@ -40,12 +40,14 @@ struct ImageDataset {
 /// the number of classes, or a class has too few.
 inline ImageDataset first_of_each_class(const ImageDataset& all, std::int64_t n) {
   const auto classes = static_cast<std::int64_t>(all.class_names.size());
-  if (n < 1 || n % classes != 0)
+  if (classes < 1 || n < 1 || n % classes != 0)
     fail<ShapeError>("first_of_each_class", concat("needs as many images of each class: ", n, " images, ", classes, " classes"));
   std::vector<std::int64_t> missing(static_cast<std::size_t>(classes), n / classes);
   ImageDataset some{{}, {}, all.height, all.width, all.class_names, all.mean, all.stddev};
   for (std::int64_t i = 0; i < all.size(); ++i) {
     const std::int64_t label = all.labels[static_cast<std::size_t>(i)];
+    if (label < 0 || label >= classes)
+      fail<ShapeError>("first_of_each_class", concat("label out of range: image ", i, ", label ", label, ", ", classes, " classes"));
     if (missing[static_cast<std::size_t>(label)]-- <= 0) continue;
     some.labels.push_back(label);
     some.pixels.insert(some.pixels.end(), all.image_data(i), all.image_data(i) + all.image_bytes());

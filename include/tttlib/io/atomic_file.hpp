@@ -58,12 +58,14 @@ class AtomicFile {
   AtomicFile(std::string op, std::string path) : op_(std::move(op)), path_(std::move(path)) {
     std::error_code error;
     const auto kind = std::filesystem::status(path_, error).type();
-    if (kind == std::filesystem::file_type::regular) {
+    const auto is_below = [this](const char* folder) { return path_.rfind(folder, 0) == 0; };
+    const bool is_open_already = is_below("/dev/std") || is_below("/dev/fd/") || is_below("/proc/");  // maybe redirected to a file
+    if (kind == std::filesystem::file_type::regular && !is_open_already) {
       const std::filesystem::path file = std::filesystem::canonical(path_, error);
       if (!error) path_ = file.string();
     } else if (kind != std::filesystem::file_type::not_found && kind != std::filesystem::file_type::directory &&
                kind != std::filesystem::file_type::none) {
-      descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+      descriptor_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
       if (descriptor_ < 0) refuse("cannot open");
       return;
     }

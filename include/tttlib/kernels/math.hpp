@@ -84,7 +84,7 @@ TTT_HD float log1p(float x) {
   const float tail = (e * -2.12194440e-4f + lost) + f * f * (f * p - 0.5f);
   const float y = e * 0.693359375f + (f + tail);
   const float inf = __builtin_inff();
-  return u > 0.0f ? (u < inf ? y : u) : (u < 0.0f ? __builtin_nanf("") : (u == 0.0f ? -inf : u));
+  return x == 0.0f ? x : u > 0.0f ? (u < inf ? y : u) : (u < 0.0f ? __builtin_nanf("") : (u == 0.0f ? -inf : u));
 #endif
 }
 

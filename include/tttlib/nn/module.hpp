@@ -3,8 +3,10 @@
 /// `requires_grad`; submodules are held by shared_ptr.
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -61,10 +63,12 @@ class Module {
   /// Every parameter with all of its names: several if a module is used twice or one member was assigned to another.
   std::vector<Members> tied_parameters() {
     std::vector<Members> all;
-    std::map<const void*, std::size_t> place;
+    using Place = std::tuple<const void*, std::int64_t, std::int64_t>;  // what two names of one parameter have in common, frozen or not
+    std::map<Place, std::size_t> place;
     for (auto& entry : members(&Module::parameters_)) {
       const Tensor<T>& p = *entry.second;
-      const auto found = place.try_emplace(p.is_tracked() ? static_cast<const void*>(p.node().get()) : &p, all.size()).first;
+      const Place at = p.is_tracked() ? Place{p.node().get(), 0, 0} : p.defined() ? Place{p.storage().get(), p.offset(), p.numel()} : Place{&p, 0, 0};
+      const auto found = place.try_emplace(at, all.size()).first;
       if (found->second == all.size()) all.emplace_back();
       all[found->second].push_back(entry);
     }

@@ -221,8 +221,8 @@ class TrainingRun {
   std::string path(const char* file) const { return options_.out + "/" + file; }
   void save(const std::string& to) { save_training_state(to, first_.model, first_.optimizer, ema_.get(), state_, identity_); }
 
-  /// Reads what is to be resumed, or sees that a new run can be written; leaves one that is to be overwritten as it is.
-  void open_folder() {
+  /// Whether the folder holds a run. Throws IoError unless that is what the options expect.
+  bool require_folder() const {
     std::error_code error;
     const auto has = [&](const char* file) { return std::filesystem::exists(path(file), error); };
     const bool occupied = has(state_file) || has(metrics_file) || has(last_file) || has(best_file);
@@ -230,8 +230,14 @@ class TrainingRun {
       fail<IoError>("train", "the output folder holds a run: " + options_.out, "resume goes on with it, overwrite starts again");
     if (options_.resume && !has(state_file))
       fail<IoError>("train", concat("nothing to resume in ", options_.out, ": it has no ", state_file), "start without resume");
+    return occupied;
+  }
+  /// Reads what is to be resumed, or sees that a new run can be written; leaves one that is to be overwritten as it is.
+  void open_folder() {
+    require_folder();  // before it is made
     make_folder("train", options_.out);
     lock_.emplace("train", options_.out);
+    const bool occupied = require_folder();  // nobody changes it from here on
     if (!options_.resume) {
       const std::string first = path(occupied ? "write_check.safetensors" : state_file);
       save(first);

@@ -43,8 +43,8 @@ struct TrainResult {
 /// smoothing and clipping; the last incomplete batch of an epoch is left out. Writes into `options.out`:
 /// metrics.jsonl, last.safetensors and best.safetensors (weights), training_state.safetensors (for `resume`).
 /// `should_stop` is asked after every step. Throws IoError if a file cannot be written, if `out` holds a run that is
-/// neither to be resumed nor overwritten, none to resume, or one that is under way, and Error naming the first op with a NaN or infinity if the
-/// loss stops being a number.
+/// neither to be resumed nor overwritten, none to resume, or one that is under way, and Error if the loss stops being
+/// a number: in training naming the first op with a NaN or infinity.
 TrainResult train_classifier(Module<float>& model, const ImageDataset& train, const ImageDataset& test,
                              const TrainOptions& options, const std::function<bool()>& should_stop = {});
 

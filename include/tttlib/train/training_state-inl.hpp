@@ -43,13 +43,13 @@ inline std::vector<std::string> split_parts(const std::string& text) {
   return parts;
 }
 
-/// Where two identities differ: "lr 0.001, seed 1".
+/// What one identity has and another has not: "lr 0.001, seed 1".
 inline std::string parts_unlike(const std::string& identity, const std::string& other) {
   const std::vector<std::string> others = split_parts(other);
   std::string text;
   for (const std::string& part : split_parts(identity))
     if (std::find(others.begin(), others.end(), part) == others.end()) text += (text.empty() ? "" : ", ") + part;
-  return text;
+  return text.empty() ? "nothing else" : text;
 }
 
 }  // namespace detail

@@ -268,7 +268,7 @@ void gemm_bf16_tile(const MatrixRef<const std::uint32_t>& a, const MatrixRef<con
         c.data ? c.block(0, m, column, columns) : MatrixRef<float>{packing_buffer<float, Packing::block_of_c>(m * width), m, columns, width, 1};
     for (std::int64_t at = 0; at == 0 || at < k; at += block) {
       const std::int64_t pairs = (part(panel, at).rows + 1) / 2;
-      const std::uint32_t* pairs_of_b = packed + panel * panel_size_bf16(k) + at / 2 * width;
+      const std::uint32_t* pairs_of_b = packed ? packed + panel * panel_size_bf16(k) + at / 2 * width : nullptr;
       Ahead<float> ahead;
       if (!packed) {
         std::uint32_t* to = packing_buffer<std::uint32_t, Packing::panel_of_b>(pairs * width);
