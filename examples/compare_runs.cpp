@@ -88,11 +88,7 @@ int main(int argc, char** argv) {
     std::string result = fmt::format("test top-1 after the last epoch: mean {:.2f} %", mean);
     if (runs.size() > 1) result += fmt::format(", deviation {:.2f}", std::sqrt(square / static_cast<double>(runs.size() - 1)));
     result += fmt::format(", {} run{}", runs.size(), runs.size() == 1 ? "" : "s");
-    for (const Run& run : runs)
-      if (run.top1.size() != runs[0].top1.size()) {
-        result += " of different lengths";
-        break;
-      }
+    if (std::any_of(runs.begin(), runs.end(), [&](const Run& run) { return run.top1.size() != runs[0].top1.size(); })) result += " of different lengths";
 
     Report report(title, "");
     report.result(result);

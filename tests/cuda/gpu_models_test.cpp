@@ -51,6 +51,30 @@ void check_residual(const Function<float>& branch, const Function<float>& sum, c
   for (std::size_t i = 1; i < xs.size(); ++i) CHECK(together[i].to_vector() == apart[i].to_vector());
 }
 
+/// op(residual), a whole block as one op of bf16 products, against layers(residual), its definition in double: both without and with the
+/// residual sum, at orders 0, 1 and 2.
+template <class Op, class Layers>
+void check_block_op(const Op& op, const Layers& layers, const Tensors<double>& x) {
+  const Tensor<double> u = randn<double>(x[0].shape());
+  Tensors<float> small, v_small;
+  Tensors<double> v;
+  for (const Tensor<double>& t : x) {
+    small.push_back(cast<float>(t));
+    v.push_back(randn<double>(t.shape()));
+    v_small.push_back(cast<float>(v.back()));
+  }
+  const MatmulPrecisionGuard rounded(MatmulPrecision::bfloat16);
+  for (const bool residual : {false, true}) {
+    const Tensors<double> expected = orders<double>(layers(residual), x, u, v);
+    const Tensors<float> all = orders<float>(op(residual), on_gpu(small), cast<float>(u).to(cuda()), on_gpu(v_small));
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      INFO("residual " << residual << ", tensor " << i);
+      CHECK(relative_error(all[i], expected[i]) < 2e-2);
+    }
+  }
+  check_residual(op(false), op(true), on_gpu(small), cast<float>(u).to(cuda()));
+}
+
 }  // namespace
 
 TEST_CASE("fused heads on the GPU agree with the CPU's definition at orders 0, 1 and 2") {
@@ -133,23 +157,9 @@ TEST_CASE("a whole TTT block in bf16 agrees with its definition within the round
         return residual ? add(t[0], y) : y;
       };
     };
-    const Tensor<double> u = randn<double>(x[0].shape());
-    Tensors<float> small;
-    Tensors<double> v;
-    for (const Tensor<double>& t : x) small.push_back(cast<float>(t)), v.push_back(randn<double>(t.shape()));
-    Tensors<float> v_small;
-    for (const Tensor<double>& t : v) v_small.push_back(cast<float>(t));
-    const MatmulPrecisionGuard rounded(MatmulPrecision::bfloat16);
-    for (const bool residual : {false, true}) {
-      const Tensors<double> expected = orders<double>(layers(residual), x, u, v);
-      const Tensors<float> all = orders<float>(mixer(residual), on_gpu(small), cast<float>(u).to(cuda()), on_gpu(v_small));
-      for (std::size_t i = 0; i < all.size(); ++i) {
-        INFO("residual " << residual << ", tensor " << i);
-        CHECK(relative_error(all[i], expected[i]) < 2e-2);
-      }
-    }
-    check_residual(mixer(false), mixer(true), on_gpu(small), cast<float>(u).to(cuda()));
+    check_block_op(mixer, layers, x);
 
+    const MatmulPrecisionGuard rounded(MatmulPrecision::bfloat16);
     TttBlock<float> block(C, H);
     Mlp<float> mlp(C, 4 * C);
     LayerNorm<float> norm(C);
@@ -197,24 +207,7 @@ TEST_CASE("an MLP with its layer norm as one op agrees with its definition withi
         return residual ? add(t[0], y) : y;
       };
     };
-    const Tensor<double> u = randn<double>(x[0].shape());
-    Tensors<float> small, v_small;
-    Tensors<double> v;
-    for (const Tensor<double>& t : x) {
-      small.push_back(cast<float>(t));
-      v.push_back(randn<double>(t.shape()));
-      v_small.push_back(cast<float>(v.back()));
-    }
-    const MatmulPrecisionGuard rounded(MatmulPrecision::bfloat16);
-    for (const bool residual : {false, true}) {
-      const Tensors<double> expected = orders<double>(layers(residual), x, u, v);
-      const Tensors<float> all = orders<float>(as_one(residual), on_gpu(small), cast<float>(u).to(cuda()), on_gpu(v_small));
-      for (std::size_t i = 0; i < all.size(); ++i) {
-        INFO("residual " << residual << ", tensor " << i);
-        CHECK(relative_error(all[i], expected[i]) < 2e-2);
-      }
-    }
-    check_residual(as_one(false), as_one(true), on_gpu(small), cast<float>(u).to(cuda()));
+    check_block_op(as_one, layers, x);
   }
 }
 
